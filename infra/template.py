@@ -1,0 +1,143 @@
+"""One CloudFormation template per stage, for laptop and AWS alike: fragments, and what they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from infra import access, fragments, machines, names, schedules, stores, watch
+from infra.fragments import CHAIN, Fragment
+from infra.tasks import Task, declared
+
+_NEEDS_FUNCTION = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::EventInvokeConfig"}
+
+
+def build(
+    stage: str,
+    *,
+    systems: Iterable[str] = names.SYSTEMS,
+    variables: Mapping[str, str] | None = None,
+    functions: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """The whole template. `variables` hold the names of buckets (default: the environment); event
+    sources of tasks that are not in `functions` are left out, for AWS refuses them (None: all exist).
+    """
+    found = os.environ if variables is None else variables
+    parts = [fragments.load(system) for system in (CHAIN, *systems)]
+    resources = {**watch.topic(stage), **_api_role(parts, stage)}
+    for part in parts:
+        resources |= _system(part, stage, found)
+    kept = {key: value for key, value in resources.items() if _possible(value, functions)}
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"{names.APP} {stage}: what stands around the functions",
+        "Resources": fragments.resolve(kept, stage),
+        "Outputs": {"Alarms": {"Value": {"Ref": watch.TOPIC}, "Description": "subscribe to be told"}},
+    }
+
+
+def bucket_name(stage: str, resource: Mapping[str, Any], system: str, variables: Mapping[str, str]) -> Any:
+    """The knob's value where one is set: the functions read the name from that knob."""
+    knob = resource["Metadata"]["Knob"]
+    for variable in (f"{system}_{knob}".upper(), knob):
+        if variables.get(variable):
+            return variables[variable]
+    name = names.bucket(stage, resource["Properties"]["BucketName"])
+    return {"Fn::Sub": name} if "${" in name else name
+
+
+def _system(part: Fragment, stage: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    resources: dict[str, Any] = {}
+    for key, resource in part.resources.items():
+        resources |= _complete(key, resource, part.system, stage, variables)
+    resources |= watch.dead_letters(stage, part.system)
+    resources |= _access_policy(part, stage)
+    for task in declared():
+        if task.system == part.system:
+            resources |= _task(task, part, stage)
+    return resources
+
+
+def _complete(
+    key: str, resource: dict[str, Any], system: str, stage: str, variables: Mapping[str, str]
+) -> dict[str, Any]:
+    match resource["Type"]:
+        case stores.TABLE:
+            short = resource["Properties"]["TableName"]
+            return {key: stores.table(resource, stage), **watch.table(stage, key, short)}
+        case stores.BUCKET:
+            return stores.bucket(key, resource, bucket_name(stage, resource, system, variables))
+        case machines.MACHINE:
+            short = resource["Properties"]["StateMachineName"]
+            return {**machines.complete(key, resource, stage), **watch.machine(stage, key, short)}
+        case _:
+            return {key: resource}
+
+
+def _task(task: Task, part: Fragment, stage: str) -> dict[str, Any]:
+    statements = [
+        access.write_log(names.physical(stage, task.name)),
+        *part.tasks.get(task.name, {}).get("Statements", []),
+    ]
+    policies = [{"Ref": _policy_key(system)} for system in {part.system: None, CHAIN: None}]
+    if part.tasks.get(task.name, {}).get("Alone"):
+        policies = []
+    elif part.system == CHAIN:
+        statements.append(access.use_items(stage, CHAIN))
+    key = f"{names.logical(task.name)}Role"
+    return {
+        key: access.role(stage, task.name, "lambda.amazonaws.com", statements, policies),
+        **schedules.for_task(stage, task),
+        **watch.task(stage, task.name),
+    }
+
+
+def _api_role(parts: list[Fragment], stage: str) -> dict[str, Any]:
+    statements = [access.write_log(names.api_function(stage))]
+    policies = [{"Ref": _policy_key(part.system)} for part in parts]
+    role = access.role(stage, "api", "lambda.amazonaws.com", statements, policies)
+    return {"ApiRole": role, **watch.api(stage)}
+
+
+def _access_policy(part: Fragment, stage: str) -> dict[str, Any]:
+    """What the API and every task of a system may touch; all read the chain copy, its sync writes it."""
+    statements = [*_own_tables(part, stage), *_own_flows(part, stage)]
+    for key in part.of_type(stores.BUCKET):
+        statements += access.use_bucket(key)
+    return {_policy_key(part.system): access.policy(stage, part.system, statements)}
+
+
+def _own_tables(part: Fragment, stage: str) -> list[dict[str, Any]]:
+    grant = access.read_items if part.system == CHAIN else access.use_items
+    statements = []
+    for key, resource in part.of_type(stores.TABLE).items():
+        properties = resource["Properties"]
+        indexes = [index["IndexName"] for index in properties.get("GlobalSecondaryIndexes", [])]
+        statements.append(grant(stage, properties["TableName"], indexes))
+        if "StreamSpecification" in properties:
+            statements.append(access.read_stream(key))
+    return statements
+
+
+def _own_flows(part: Fragment, stage: str) -> list[dict[str, Any]]:
+    statements = []
+    for resource in part.of_type(machines.MACHINE).values():
+        statements += access.use_machine(stage, resource["Properties"]["StateMachineName"])
+    own = [task.name for task in declared() if task.system == part.system]
+    queues = [f"{part.system}-dead"]
+    queues += [resource["Properties"]["QueueName"] for resource in part.of_type("AWS::SQS::Queue").values()]
+    if own and part.system != CHAIN:
+        statements.append(access.invoke(stage, own))
+    statements.append(access.use_queue([names.queue_arn(stage, queue) for queue in queues]))
+    return statements
+
+
+def _policy_key(system: str) -> str:
+    return f"{names.logical(system)}Access"
+
+
+def _possible(resource: dict[str, Any], functions: Collection[str] | None) -> bool:
+    if functions is None or resource["Type"] not in _NEEDS_FUNCTION:
+        return True
+    return all(name in functions for kind, name in fragments.references(resource) if kind == "task")

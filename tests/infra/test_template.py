@@ -1,0 +1,124 @@
+"""What the template promises about every store, flow and role, whoever wrote the fragment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infra import machines, names, template
+
+STAGES = ("local", "dev", "prod")
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def resources(request: pytest.FixtureRequest) -> dict[str, Any]:
+    built: dict[str, Any] = template.build(request.param, variables={})["Resources"]
+    return built
+
+
+def of_type(resources: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    return {key: found for key, found in resources.items() if found["Type"] == kind}
+
+
+def test_every_table_is_kept_protected_encrypted_restorable_and_paid_per_request(
+    resources: dict[str, Any],
+) -> None:
+    tables = of_type(resources, "AWS::DynamoDB::Table")
+    assert len(tables) >= len(names.SYSTEMS) + 1
+    for table in tables.values():
+        properties = table["Properties"]
+        assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+        assert properties["DeletionProtectionEnabled"] is True
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert properties["SSESpecification"] == {"SSEEnabled": True}
+        assert properties["BillingMode"] == "PAY_PER_REQUEST"
+        assert properties["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+
+def test_every_bucket_is_kept_closed_encrypted_and_answers_tls_only(resources: dict[str, Any]) -> None:
+    buckets = of_type(resources, "AWS::S3::Bucket")
+    assert buckets
+    for key, bucket in buckets.items():
+        properties = bucket["Properties"]
+        assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+        assert all(properties["PublicAccessBlockConfiguration"].values())
+        assert len(properties["PublicAccessBlockConfiguration"]) == 4
+        assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        rules = properties["LifecycleConfiguration"]["Rules"]
+        assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+        deny = resources[f"{key}Policy"]["Properties"]["PolicyDocument"]["Statement"][0]
+        assert deny["Effect"] == "Deny"
+        assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_every_task_state_has_retry_and_catch(resources: dict[str, Any]) -> None:
+    for machine in of_type(resources, "AWS::StepFunctions::StateMachine").values():
+        for name, state in machines.states(machine["Properties"]["Definition"]):
+            if state["Type"] == "Task":
+                assert state["Retry"], name
+                assert state["Catch"], name
+
+
+def statements(resources: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for key, role in of_type(resources, "AWS::IAM::Role").items():
+        for policy in role["Properties"]["Policies"]:
+            found += [(key, item) for item in policy["PolicyDocument"]["Statement"]]
+    for key, policy in of_type(resources, "AWS::IAM::ManagedPolicy").items():
+        found += [(key, item) for item in policy["Properties"]["PolicyDocument"]["Statement"]]
+    return found
+
+
+def test_no_permission_has_a_wildcard_but_for_what_lies_inside_a_named_thing(
+    resources: dict[str, Any],
+) -> None:
+    for key, statement in statements(resources):
+        assert statement["Effect"] == "Allow"
+        assert statement["Resource"], key
+        assert not [action for action in statement["Action"] if "*" in action], key
+        for resource in statement["Resource"]:
+            assert is_named(resource), (key, resource)
+
+
+def is_named(resource: Any) -> bool:
+    """Objects of a bucket, streams of a log group and executions of a machine cannot be listed beforehand."""
+    text = str(resource.get("Fn::Sub") or resource.get("Fn::Join") or resource.get("Fn::GetAtt"))
+    if "*" not in text:
+        return True
+    if "Fn::Join" in resource:
+        return bool(resource["Fn::Join"][1][1:] == ["/*"])
+    named = text.removesuffix(":*")
+    return "*" not in named and (":log-group:/aws/lambda/" in named or ":execution:" in named)
+
+
+def test_every_task_reads_the_chain_copy_and_only_its_sync_writes_it(resources: dict[str, Any]) -> None:
+    writers = {
+        key
+        for key, statement in statements(resources)
+        if "dynamodb:PutItem" in statement["Action"]
+        and any("-chain" in str(item) for item in statement["Resource"])
+    }
+    assert writers == {"ChainSyncRole"}
+
+
+def test_a_bucket_has_the_name_that_the_knob_holds() -> None:
+    built = template.build("local", variables={"LEOMA_SAMPLES_BUCKET": "mine", "SAMPLES_BUCKET": "other"})
+    assert built["Resources"]["LeomaSamples"]["Properties"]["BucketName"] == "mine"
+    built = template.build("local", variables={})
+    assert built["Resources"]["LeomaSamples"]["Properties"]["BucketName"] == "leoma-samples"
+
+
+def test_each_system_ticks_once_a_minute_and_the_chain_is_synced(resources: dict[str, Any]) -> None:
+    schedules = of_type(resources, "AWS::Scheduler::Schedule")
+    expected = {"ChainSyncSchedule", *(f"{names.logical(system)}TickSchedule" for system in names.SYSTEMS)}
+    assert set(schedules) == expected
+    for schedule in schedules.values():
+        assert schedule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
+        assert schedule["Properties"]["Target"]["DeadLetterConfig"]
+
+
+def test_a_stage_may_hold_one_system_alone() -> None:
+    resources = template.build("dev", systems=["leoma"], variables={})["Resources"]
+    tables = of_type(resources, "AWS::DynamoDB::Table")
+    assert set(tables) == {"ChainTable", "LeomaTable"}
