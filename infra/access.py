@@ -74,9 +74,7 @@ def write_log(function: str) -> dict[str, Any]:
 
 
 def read_secrets(stage: str, secrets: Iterable[str]) -> dict[str, Any]:
-    return allow(
-        ["ssm:GetParameter"], [names.arn("ssm", f"parameter/{names.APP}/{stage}/{name}") for name in secrets]
-    )
+    return allow(["ssm:GetParameter"], [names.arn("ssm", f"parameter/{names.APP}/{stage}/{name}") for name in secrets])
 
 
 def role(

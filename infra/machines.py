@@ -77,9 +77,7 @@ def _with_retry(state: dict[str, Any]) -> dict[str, Any]:
         if part in state:
             completed[part] = {**state[part], "States": _with_retries(state[part]["States"])}
     if "Branches" in state:
-        completed["Branches"] = [
-            {**branch, "States": _with_retries(branch["States"])} for branch in state["Branches"]
-        ]
+        completed["Branches"] = [{**branch, "States": _with_retries(branch["States"])} for branch in state["Branches"]]
     return completed
 
 

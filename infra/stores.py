@@ -27,10 +27,7 @@ _UPLOAD_RULE = {
 def table(resource: dict[str, Any], stage: str) -> dict[str, Any]:
     """Keys `pk` and `sk`, paid per request, restorable to any second of 35 days, expiring by `ttl`."""
     given = resource.get("Properties", {})
-    indexes = [
-        {"Projection": {"ProjectionType": "ALL"}, **index}
-        for index in given.get("GlobalSecondaryIndexes", [])
-    ]
+    indexes = [{"Projection": {"ProjectionType": "ALL"}, **index} for index in given.get("GlobalSecondaryIndexes", [])]
     properties = {
         "BillingMode": "PAY_PER_REQUEST",
         "KeySchema": [

@@ -96,8 +96,7 @@ def test_every_task_reads_the_chain_copy_and_only_its_sync_writes_it(resources: 
     writers = {
         key
         for key, statement in statements(resources)
-        if "dynamodb:PutItem" in statement["Action"]
-        and any("-chain" in str(item) for item in statement["Resource"])
+        if "dynamodb:PutItem" in statement["Action"] and any("-chain" in str(item) for item in statement["Resource"])
     }
     assert writers == {"ChainSyncRole"}
 

@@ -1,0 +1,59 @@
+"""The one AWS session of a process: clients are made on first use, with our own bounded retries on top."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+REGION = "us-east-1"
+_CONNECT_SECONDS = 2
+_READ_SECONDS = 8
+
+
+@functools.cache
+def _session() -> Any:
+    from botocore.session import get_session  # noqa: PLC0415 - a quarter of a second that a cold health check never pays
+
+    return get_session()
+
+
+@functools.cache
+def client(service: str) -> Any:
+    """A low-level client; thread-safe, shared by the whole process."""
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=60 if service in {"lambda", "stepfunctions"} else _READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=50,
+        signature_version="s3v4" if service == "s3" else None,
+        s3={"addressing_style": "path" if endpoint("s3") else "virtual"} if service == "s3" else None,
+        inject_host_prefix=not endpoint(service),
+    )
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
+    return _session().create_client(service, region_name=region, endpoint_url=endpoint(service), config=config)
+
+
+def endpoint(service: str) -> str | None:
+    """Where an emulator answers: the given URL, or LocalStack's when `LOCALSTACK=1`; nothing is ever probed."""
+    given = os.environ.get("AWS_ENDPOINT_URL")
+    if given:
+        return given
+    if os.environ.get("LOCALSTACK", "").lower() in {"1", "true"}:
+        from localstack_client.config import get_service_endpoint  # noqa: PLC0415
+
+        return str(get_service_endpoint(service))
+    return None
+
+
+def forget_clients() -> None:
+    """After the endpoint or the credentials changed."""
+    client.cache_clear()
+    _session.cache_clear()
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ and "AWS_ENDPOINT_URL" not in os.environ:
+    # A Lambda starts up on a full core for free: pay for the import there, not in the first request.
+    client("dynamodb")

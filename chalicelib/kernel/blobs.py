@@ -1,0 +1,72 @@
+"""S3: whole and ranged reads, conditional writes, presigned URLs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import aws, clock
+from .errors import Unavailable
+
+_TRIES = 3
+_BACKOFF_SECONDS = 0.1
+_MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchBucket"}
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}
+_RETRIED = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "500"}
+
+
+class Bucket:
+    """One bucket; an object that is not there is None, never an exception."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get(self, key: str, *, first: int | None = None, last: int | None = None) -> bytes | None:
+        """An object, or its bytes `first` to `last` inclusive."""
+        request: dict[str, Any] = {"Bucket": self.name, "Key": key}
+        if first is not None:
+            request["Range"] = f"bytes={first}-{'' if last is None else last}"
+        answer = _call("get_object", request)
+        return None if answer is None else bytes(answer["Body"].read())
+
+    def head(self, key: str) -> dict[str, Any] | None:
+        return _call("head_object", {"Bucket": self.name, "Key": key})
+
+    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
+        _call("put_object", {"Bucket": self.name, "Key": key, "Body": body, "ContentType": content_type})
+
+    def put_new(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> bool:
+        """Write an object unless it exists; content-addressed keys make a lost race harmless."""
+        request = {"Bucket": self.name, "Key": key, "Body": body, "ContentType": content_type}
+        return _call("put_object", request | {"IfNoneMatch": "*"}) is not None
+
+    def delete(self, key: str) -> None:
+        _call("delete_object", {"Bucket": self.name, "Key": key})
+
+    def presign_get(self, key: str, seconds: int, **overrides: str) -> str:
+        """A URL that reads one object for a while; no call is made."""
+        params = {"Bucket": self.name, "Key": key, **overrides}
+        url: str = aws.client("s3").generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
+        return url
+
+
+def _call(operation: str, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer, or None where the object is missing or a conditional write found its key taken."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loaded with the first client
+
+    send = getattr(aws.client("s3"), operation)
+    for attempt in range(_TRIES):
+        if attempt:
+            clock.sleep(clock.jitter(_BACKOFF_SECONDS * 2**attempt))
+        try:
+            answer: dict[str, Any] = send(**request)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _MISSING | _TAKEN:
+                return None
+            if code not in _RETRIED:
+                raise
+        except BotoCoreError:
+            continue
+        else:
+            return answer
+    raise Unavailable("Object storage does not answer; try again shortly", code="storage_busy", retry_after=2)

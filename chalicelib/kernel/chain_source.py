@@ -1,0 +1,78 @@
+"""Where chain state comes from: a JSON file on a laptop, a substrate node deployed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from . import clock
+from .chain import Subnet
+from .settings import KernelSettings, SettingError
+
+_MUST_BE = "file:PATH, or the ws:// or wss:// address of a substrate node"
+_LARGEST_BLOCK = 2**40
+
+
+class ChainUnreadable(RuntimeError):
+    """The source gave nothing usable; the copy stays as it is and ages."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One consistent look at the chain."""
+
+    block: int
+    subnets: dict[str, Subnet]
+
+
+class Source(Protocol):
+    def read(self) -> Reading: ...
+
+
+class ChainFile(BaseModel):
+    """The laptop's chain: a block that moves on with the clock unless frozen, and each subnet's state."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    block: int = Field(ge=0, lt=_LARGEST_BLOCK)
+    block_at: float = Field(0, ge=0, lt=1e11)
+    block_seconds: float = Field(12, gt=0)
+    frozen: bool = False
+    subnets: dict[str, Subnet] = {}
+
+    def block_now(self, now: float) -> int:
+        if self.frozen:
+            return self.block
+        return self.block + max(0, int((now - self.block_at) // self.block_seconds))
+
+
+class FileSource:
+    """Re-reads its file on every sync."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Reading:
+        try:
+            content = ChainFile.model_validate(json.loads(self.path.read_text("utf-8")))
+        except OSError as error:
+            raise ChainUnreadable(f"{self.path}: {error.strerror}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ChainUnreadable(f"{self.path}: {where}: {first['msg']}") from None
+        except (ValueError, RecursionError) as error:
+            raise ChainUnreadable(f"{self.path}: not JSON: {error}") from None
+        return Reading(content.block_now(clock.now()), content.subnets)
+
+
+def source() -> Source:
+    """The source that `CHAIN_SOURCE` names."""
+    text = KernelSettings.current().chain_source
+    if text.startswith("file:"):
+        return FileSource(Path(text.removeprefix("file:")))
+    raise SettingError("CHAIN_SOURCE", text, _MUST_BE)

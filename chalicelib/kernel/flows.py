@@ -1,0 +1,61 @@
+"""Step Functions and task invocation: deterministic names make a second start harmless."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import aws, codec
+from .settings import KernelSettings
+
+_ACCOUNT = os.environ.get("AWS_ACCOUNT_ID", "000000000000")
+RUNNING = "RUNNING"
+
+
+class TaskFailed(RuntimeError):
+    """A task ended with an exception; `kind` is its class name."""
+
+    def __init__(self, task: str, kind: str, message: str) -> None:
+        super().__init__(f"{task}: {kind}: {message}")
+        self.kind = kind
+
+
+def function_name(task: str) -> str:
+    return f"subnet-functions-{KernelSettings.current().stage}-{task}"
+
+
+def start(machine: str, name: str, payload: Any) -> bool:
+    """Start an execution; False when one of this name was started before."""
+    states = aws.client("stepfunctions")
+    try:
+        states.start_execution(
+            stateMachineArn=_arn("stateMachine", machine), name=name, input=codec.encode(payload).decode()
+        )
+    except states.exceptions.ExecutionAlreadyExists:
+        return False
+    return True
+
+
+def status(machine: str, name: str) -> str | None:
+    """The state of an execution, None when there never was one."""
+    states = aws.client("stepfunctions")
+    try:
+        arn = f"{_arn('execution', machine)}:{name}"
+        return str(states.describe_execution(executionArn=arn)["status"])
+    except states.exceptions.ExecutionDoesNotExist:
+        return None
+
+
+def invoke(task: str, payload: Any) -> Any:
+    """Run a task and wait for its answer."""
+    answer = aws.client("lambda").invoke(FunctionName=function_name(task), Payload=codec.encode(payload))
+    raw = answer["Payload"].read()
+    result: Any = codec.decode(raw) if raw else {}
+    if answer.get("FunctionError"):
+        raise TaskFailed(task, str(result.get("errorType")), str(result.get("errorMessage")))
+    return result
+
+
+def _arn(kind: str, machine: str) -> str:
+    region = aws.client("stepfunctions").meta.region_name
+    return f"arn:aws:states:{region}:{_ACCOUNT}:{kind}:{function_name(machine)}"

@@ -1,0 +1,7 @@
+"""Pool's access patterns, one function each."""
+
+from __future__ import annotations
+
+from chalicelib.kernel.tables import Table
+
+table = Table("pool")

@@ -1,0 +1,7 @@
+"""PRISM's access patterns, one function each."""
+
+from __future__ import annotations
+
+from chalicelib.kernel.tables import Table
+
+table = Table("prism")
