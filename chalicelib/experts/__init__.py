@@ -1,4 +1,4 @@
 """Experts: mixture-of-experts weight delivery.
 
-Serves expert-group slices of a mixture-of-experts model by presigned URL, the full model, checkpoint submissions, phases.
+Serves expert-group slices of a model by presigned URL, the full model, checkpoint submissions and phases.
 """

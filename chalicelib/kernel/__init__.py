@@ -1,1 +1,1 @@
-"""What several systems need, and knows none of them: settings, errors, JSON, HTTP, keys, tables, objects, flows, chain."""
+"""What several systems need: settings, errors, JSON, HTTP, keys, tables, objects, flows, chain. Knows no system."""

@@ -1,0 +1,68 @@
+"""An AWS in the test's own process: moto behind one lock (threads tear it), stores as `infra/` declares them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from moto import mock_aws
+from moto.dynamodb.responses import DynamoHandler
+
+from chalicelib.kernel import aws
+from infra import template
+
+_LOCK = threading.RLock()
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "STAGE": "local",
+}
+_TABLE_FIELDS = (
+    "TableName",
+    "AttributeDefinitions",
+    "KeySchema",
+    "BillingMode",
+    "GlobalSecondaryIndexes",
+    "LocalSecondaryIndexes",
+)
+
+
+def _serialised(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def locked(*args: Any, **kwargs: Any) -> Any:
+        with _LOCK:
+            return call(*args, **kwargs)
+
+    return locked
+
+
+DynamoHandler.call_action = _serialised(DynamoHandler.call_action)  # type: ignore[method-assign] # see the docstring
+
+
+@functools.cache
+def _stores() -> tuple[list[dict[str, Any]], list[str]]:
+    resources = template.build("local", variables={})["Resources"].values()
+    tables = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::DynamoDB::Table"]
+    buckets = [r["Properties"]["BucketName"] for r in resources if r["Type"] == "AWS::S3::Bucket"]
+    return tables, [name for name in buckets if isinstance(name, str)]
+
+
+@contextmanager
+def empty_cloud() -> Iterator[None]:
+    """Every table and bucket of the template, empty."""
+    os.environ.update(_CREDENTIALS)
+    os.environ.pop("AWS_ENDPOINT_URL", None)
+    with mock_aws():
+        aws.forget_clients()
+        tables, buckets = _stores()
+        for table in tables:
+            aws.client("dynamodb").create_table(**{field: table[field] for field in _TABLE_FIELDS if field in table})
+        for bucket in buckets:
+            aws.client("s3").create_bucket(Bucket=bucket)
+        yield
+    aws.forget_clients()
