@@ -1,20 +1,23 @@
-"""The tasks that the systems declare: each is one Lambda function."""
+"""The tasks that the systems declare in the kernel's registry: each is one Lambda function."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import importlib
+
+from chalicelib.kernel.jobs import TASKS, Task
+from infra import names
+
+_MODULES = ("chalicelib.kernel.tasks", *(f"chalicelib.{system}.tasks" for system in names.SYSTEMS))
 
 
-@dataclass(frozen=True)
-class Task:
-    name: str
-    system: str
-    timeout: int = 60
-    memory: int = 512
+@functools.cache
+def declared() -> tuple[Task, ...]:
+    """Every task, in the order of the systems and of their declaration."""
+    for module in _MODULES:
+        importlib.import_module(module)
+    return tuple(task for task in TASKS.values() if task.handler.startswith("chalicelib."))
 
 
-def declared() -> list[Task]:
-    return [
-        Task("chain-sync", "chain"),
-        *(Task(f"{system}-tick", system) for system in ("prism", "pool", "experts", "bitrecs", "leoma")),
-    ]
+def of_system(system: str) -> list[Task]:
+    return [task for task in declared() if task.system == system]

@@ -6,9 +6,10 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from infra import access, fragments, machines, names, schedules, stores, watch
+from chalicelib.kernel.jobs import Task
+from chalicelib.kernel.settings import env_file
+from infra import access, fragments, machines, names, schedules, stores, tasks, watch
 from infra.fragments import CHAIN, Fragment
-from infra.tasks import Task, declared
 
 _NEEDS_FUNCTION = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::EventInvokeConfig"}
 
@@ -20,12 +21,12 @@ def build(
     variables: Mapping[str, str] | None = None,
     functions: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """The whole template. `variables` hold the names of buckets (default: the environment); event
+    """The whole template. `variables` hold the names of buckets (default: the environment, then `.env`); event
     sources of tasks that are not in `functions` are left out, for AWS refuses them (None: all exist).
     """
-    found = os.environ if variables is None else variables
+    found = {**env_file(), **os.environ} if variables is None else variables
     parts = [fragments.load(system) for system in (CHAIN, *systems)]
-    resources = {**watch.topic(stage), **_api_role(parts, stage)}
+    resources = {**watch.common(stage), **_api_role(parts, stage)}
     for part in parts:
         resources |= _system(part, stage, found)
     kept = {key: value for key, value in resources.items() if _possible(value, functions)}
@@ -53,9 +54,8 @@ def _system(part: Fragment, stage: str, variables: Mapping[str, str]) -> dict[st
         resources |= _complete(key, resource, part.system, stage, variables)
     resources |= watch.dead_letters(stage, part.system)
     resources |= _access_policy(part, stage)
-    for task in declared():
-        if task.system == part.system:
-            resources |= _task(task, part, stage)
+    for task in tasks.of_system(part.system):
+        resources |= _task(task, part, stage)
     return resources
 
 
@@ -124,7 +124,7 @@ def _own_flows(part: Fragment, stage: str) -> list[dict[str, Any]]:
     statements = []
     for resource in part.of_type(machines.MACHINE).values():
         statements += access.use_machine(stage, resource["Properties"]["StateMachineName"])
-    own = [task.name for task in declared() if task.system == part.system]
+    own = [task.name for task in tasks.of_system(part.system)]
     queues = [f"{part.system}-dead"]
     queues += [resource["Properties"]["QueueName"] for resource in part.of_type("AWS::SQS::Queue").values()]
     if own and part.system != CHAIN:

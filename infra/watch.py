@@ -7,11 +7,14 @@ from typing import Any
 from infra import names
 
 TOPIC = "AlarmTopic"
+_LOG_DAYS = 30
 _FOURTEEN_DAYS = 14 * 24 * 3600
 
 
-def topic(stage: str) -> dict[str, Any]:
-    return {TOPIC: {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": names.physical(stage, "alarms")}}}
+def common(stage: str) -> dict[str, Any]:
+    """Where alarms ring, and the one on throttled invocations, which no function's own errors show."""
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": names.physical(stage, "alarms")}}
+    return {TOPIC: topic, **alarm(stage, "throttled-invocations", "AWS/Lambda", "Throttles", {})}
 
 
 def dead_letters(stage: str, system: str) -> dict[str, Any]:
@@ -32,12 +35,7 @@ def dead_letters(stage: str, system: str) -> dict[str, Any]:
 
 
 def task(stage: str, name: str) -> dict[str, Any]:
-    """A task that raises, or that is refused for want of concurrency."""
-    dimensions = {"FunctionName": names.physical(stage, name)}
-    return {
-        **alarm(stage, f"{name}-errors", "AWS/Lambda", "Errors", dimensions),
-        **alarm(stage, f"{name}-throttles", "AWS/Lambda", "Throttles", dimensions),
-    }
+    return _function(stage, name, names.physical(stage, name))
 
 
 def machine(stage: str, key: str, short: str) -> dict[str, Any]:
@@ -60,7 +58,7 @@ def api(stage: str) -> dict[str, Any]:
     """The API answers no 5xx by contract; latency is an early sign of a full table or a cold upstream."""
     dimensions = {"ApiName": names.APP, "Stage": stage}
     return {
-        **task_of_api(stage),
+        **_function(stage, "api", names.api_function(stage)),
         **alarm(stage, "api-5xx", "AWS/ApiGateway", "5XXError", dimensions),
         **alarm(
             stage,
@@ -75,9 +73,13 @@ def api(stage: str) -> dict[str, Any]:
     }
 
 
-def task_of_api(stage: str) -> dict[str, Any]:
-    dimensions = {"FunctionName": names.api_function(stage)}
-    return alarm(stage, "api-errors", "AWS/Lambda", "Errors", dimensions)
+def _function(stage: str, name: str, function: str) -> dict[str, Any]:
+    """A log that does not grow for ever (a function may not open one itself), and an alarm on what raises."""
+    log = {"LogGroupName": f"/aws/lambda/{function}", "RetentionInDays": _LOG_DAYS}
+    return {
+        f"{names.logical(name)}Log": {"Type": "AWS::Logs::LogGroup", "Properties": log},
+        **alarm(stage, f"{name}-errors", "AWS/Lambda", "Errors", {"FunctionName": function}),
+    }
 
 
 def alarm(

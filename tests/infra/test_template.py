@@ -98,7 +98,7 @@ def test_every_task_reads_the_chain_copy_and_only_its_sync_writes_it(resources: 
         for key, statement in statements(resources)
         if "dynamodb:PutItem" in statement["Action"] and any("-chain" in str(item) for item in statement["Resource"])
     }
-    assert writers == {"ChainSyncRole"}
+    assert writers == {"ChainTickRole"}
 
 
 def test_a_bucket_has_the_name_that_the_knob_holds() -> None:
@@ -110,7 +110,7 @@ def test_a_bucket_has_the_name_that_the_knob_holds() -> None:
 
 def test_each_system_ticks_once_a_minute_and_the_chain_is_synced(resources: dict[str, Any]) -> None:
     schedules = of_type(resources, "AWS::Scheduler::Schedule")
-    expected = {"ChainSyncSchedule", *(f"{names.logical(system)}TickSchedule" for system in names.SYSTEMS)}
+    expected = {f"{names.logical(system)}TickSchedule" for system in ("chain", *names.SYSTEMS)}
     assert set(schedules) == expected
     for schedule in schedules.values():
         assert schedule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
