@@ -9,6 +9,7 @@ from typing import Any
 REGION = "us-east-1"
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 8
+_TASK_SECONDS = 905  # a task may run for fifteen minutes
 
 
 @functools.cache
@@ -25,7 +26,7 @@ def client(service: str) -> Any:
 
     config = Config(
         connect_timeout=_CONNECT_SECONDS,
-        read_timeout=60 if service in {"lambda", "stepfunctions"} else _READ_SECONDS,
+        read_timeout=_TASK_SECONDS if service == "lambda" else _READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=50,
         signature_version="s3v4" if service == "s3" else None,

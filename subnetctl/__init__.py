@@ -1,0 +1,1 @@
+"""`subnetctl`: the command line of operators, miners and validators."""

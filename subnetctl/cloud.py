@@ -1,0 +1,57 @@
+"""Where the operator's commands act: the laptop's cloud, another emulator, or AWS with the operator's credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from chalicelib.kernel import aws, settings
+from chalicelib.kernel.settings import KernelSettings
+
+from . import terminal
+
+_LAPTOP_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": aws.REGION,
+}
+
+
+def state_dir() -> Path:
+    return Path(os.environ.get("STATE_DIR") or settings.env_file().get("STATE_DIR") or ".local")
+
+
+def laptop() -> dict[str, Any] | None:
+    """What the running laptop server says of itself."""
+    try:
+        found: dict[str, Any] = json.loads((state_dir() / "cloud.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def connect() -> None:
+    """Point every AWS client of this process at the right cloud."""
+    if os.environ.get("AWS_ENDPOINT_URL") or aws.endpoint("dynamodb") or KernelSettings.current().stage != "local":
+        return
+    running = laptop()
+    if running is None:
+        terminal.refuse(f"no server runs on {state_dir()}: start one with `make run`", code="no_cloud")
+    os.environ.update(_LAPTOP_CREDENTIALS)
+    os.environ["AWS_ENDPOINT_URL"] = running["endpoint"]
+    aws.forget_clients()
+
+
+def api_url(given: str | None, mount: str) -> str:
+    """The base URL of a mount: the one given, or the laptop's."""
+    if given:
+        return given.rstrip("/")
+    running = laptop()
+    if running is None:
+        terminal.refuse("which API? Give --url, or start the laptop with `make run`", code="no_url")
+    prefixes = {name: prefix for name, _, prefix in (mount.partition("=") for mount in KernelSettings.current().mounts)}
+    if mount not in prefixes:
+        terminal.refuse(f"{mount} is not mounted here; MOUNTS names {', '.join(prefixes)}", code="not_mounted")
+    return str(running["api_url"]).rstrip("/") + prefixes[mount].rstrip("/")

@@ -1,0 +1,124 @@
+"""The command tree, and the one place where a failure becomes a sentence and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chalicelib.kernel import flows
+from chalicelib.kernel.errors import Refusal
+from chalicelib.kernel.settings import SettingError
+
+from . import cloud, signing, terminal, wallets
+
+SYSTEMS = ("prism", "pool", "experts", "bitrecs", "leoma")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Operate, mine on and validate with Subnet Functions. Every command takes --json.",
+)
+chain = typer.Typer(no_args_is_help=True, help="The copy of chain state that every system reads.")
+app.add_typer(chain, name="chain")
+
+
+@chain.command("sync")
+def chain_sync() -> None:
+    """Copy the chain now, and what each system derives from it."""
+    cloud.connect()
+    outcome = {"chain": flows.invoke("chain-tick", {"run": "chain"})} | _on_every_system("chain")
+    terminal.result(outcome, human="the chain is copied")
+
+
+@app.command()
+def sweep() -> None:
+    """Run every expiry, validation, round and snapshot job now, and restart lost work."""
+    cloud.connect()
+    outcome = {"chain": flows.invoke("chain-tick", {"run": "sweep"})} | _on_every_system("sweep")
+    terminal.result(outcome, human="swept " + ", ".join(outcome))
+
+
+@app.command()
+def sign(
+    message: Annotated[str, typer.Argument(help="Text to sign; with --system, the path of the request.")],
+    wallet_name: wallets.WalletName = wallets.DEFAULT_NAME,
+    hotkey: wallets.HotkeyName = wallets.DEFAULT_NAME,
+    wallet_path: wallets.WalletPath = wallets.DEFAULT_PATH,
+    system: Annotated[str, typer.Option(help="Sign a request of this system: leoma, pool or prism.")] = "",
+    method: Annotated[str, typer.Option(help="Method of the request.")] = "GET",
+    data: Annotated[str, typer.Option(help="Body of the request, or @FILE.")] = "",
+    curl: Annotated[bool, typer.Option("--curl", help="Print a working curl line.")] = False,
+    url: Annotated[str | None, typer.Option(help="Base URL of the mount; default: the laptop's.")] = None,
+) -> None:
+    """Sign a text, or a whole request of a system."""
+    signer = wallets.load(wallet_name, hotkey, wallet_path)
+    if not system:
+        terminal.result(signer.sign(message.encode()).hex())
+        return
+    if system not in signing.HEADERS:
+        terminal.refuse(f"--system takes {', '.join(signing.HEADERS)}", code="unknown_system")
+    body = Path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+    headers = signing.HEADERS[system](signer, body)
+    if not curl:
+        terminal.result(headers, human="\n".join(f"{name}: {value}" for name, value in headers.items()))
+        return
+    words = ["curl", "-X", method, *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}"))]
+    if body:
+        words += ["-H", "Content-Type: application/json", "--data-binary", data]
+    terminal.result(shlex.join([*words, cloud.api_url(url, system) + message]))
+
+
+def _on_every_system(command: str) -> dict[str, Any]:
+    """Let each system's tick run the jobs of a command, side by side; one that fails fails the command, at the end."""
+
+    def run(system: str) -> Any:
+        return flows.invoke(f"{system}-tick", {"run": command})
+
+    with ThreadPoolExecutor(len(SYSTEMS)) as pool:
+        running = {system: pool.submit(run, system) for system in SYSTEMS}
+    failed = [str(future.exception()) for future in running.values() if future.exception()]
+    if failed:
+        terminal.refuse("; ".join(failed), code="jobs_failed")
+    return {system: future.result() for system, future in running.items()}
+
+
+def _add_systems() -> None:
+    for system in SYSTEMS:
+        if (Path(__file__).parent / f"{system}.py").is_file():
+            app.add_typer(importlib.import_module(f"subnetctl.{system}").app, name=system)
+
+
+def main() -> None:
+    """Run one command; every refusal ends non-zero."""
+    arguments = [word for word in sys.argv[1:] if word not in {"--json", "--json-output"}]
+    if len(arguments) < len(sys.argv) - 1:
+        terminal.ask_for_json()
+    _add_systems()
+    try:
+        app(args=arguments, prog_name="subnetctl")
+    except Refusal as refusal:
+        _end(str(refusal.detail), refusal.code)
+    except SettingError as error:
+        _end(str(error), "bad_setting")
+    except flows.TaskFailed as failure:
+        _end(str(failure), failure.kind)
+    except (OSError, RuntimeError) as error:
+        _end(str(error), type(error).__name__)
+
+
+def _end(text: str, code: str) -> None:
+    try:
+        terminal.refuse(text, code=code)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+
+
+if __name__ == "__main__":
+    main()
