@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from chalice.app import Chalice
+from chalice.app import Blueprint, Chalice
 from pydantic import BaseModel, ValidationError
 
 from . import clock, codec, errors, telemetry
@@ -154,6 +154,10 @@ class App(Chalice):
         entry = self.routes[gateway["resourcePath"]][event["httpMethod"]]
         reply: dict[str, Any] = entry.view_function(event)
         return reply
+
+
+class Functions(Blueprint):
+    """The Lambda functions of one module, as Chalice deploys them."""
 
 
 def serve(route: str, request: Request, handle: Callable[[Request], Answer], internal_detail: str) -> dict[str, Any]:

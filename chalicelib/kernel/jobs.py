@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalice.app import Blueprint
-
 from . import clock, telemetry
+from .http import Functions
 from .settings import Settings
 from .tables import ConditionFailed, Table
 
@@ -64,7 +63,7 @@ class Jobs:
     jobs: list[Job] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.blueprint = Blueprint(self.module)
+        self.blueprint = Functions(self.module)
         self.tick = self.task("tick", timeout=300)(self._tick)
 
     def task(
