@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from .settings import KernelSettings, SettingError
 
 _MUST_BE = "file:PATH, or the ws:// or wss:// address of a substrate node"
 _LARGEST_BLOCK = 2**40
+_SUBNETS = ("prism", "pool", "experts", "bitrecs", "leoma")
 
 
 class ChainUnreadable(RuntimeError):
@@ -72,7 +74,18 @@ class FileSource:
 
 def source() -> Source:
     """The source that `CHAIN_SOURCE` names."""
-    text = KernelSettings.current().chain_source
+    settings = KernelSettings.current()
+    text = settings.chain_source
     if text.startswith("file:"):
         return FileSource(Path(text.removeprefix("file:")))
+    if text.startswith(("ws://", "wss://")):
+        return _live(text, settings.chain_genesis, *(getattr(settings, f"{name}_netuid") for name in _SUBNETS))
     raise SettingError("CHAIN_SOURCE", text, _MUST_BE)
+
+
+@functools.cache
+def _live(url: str, genesis: str, *netuids: int) -> Source:
+    """One connection and one decoded runtime for the life of the process."""
+    from .chain_substrate import SubstrateSource  # noqa: PLC0415 - its libraries are in the sync's own layer
+
+    return SubstrateSource(url, dict(zip(_SUBNETS, netuids, strict=True)), genesis)

@@ -60,11 +60,12 @@ class Jobs:
     module: str
     table: Table
     settings: Callable[[], Settings]
+    layers: tuple[str, ...] = ()
     jobs: list[Job] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.blueprint = Functions(self.module)
-        self.tick = self.task("tick", timeout=300)(self._tick)
+        self.tick = self.task("tick", timeout=300, layers=self.layers)(self._tick)
 
     def task(
         self, name: str, *, timeout: int = 60, memory: int = 512, layers: tuple[str, ...] = ()

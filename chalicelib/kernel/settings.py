@@ -234,6 +234,12 @@ class KernelSettings(Settings):
     )
     chain_source: str = knob("", "file:PATH, or ws:// or wss:// of a substrate node; empty: the sample")
     chain_sync_seconds: int = knob(12, "how often chain state is copied into the tables", minimum=1)
+    chain_genesis: str = knob("", "hash of block 0 that a live node must serve; empty: any chain")
+    prism_netuid: int = knob(100, "PRISM's subnet on a live chain", minimum=0, maximum=65535)
+    pool_netuid: int = knob(94, "the Pool's subnet on a live chain", minimum=0, maximum=65535)
+    experts_netuid: int = knob(102, "Experts' subnet on a live chain", minimum=0, maximum=65535)
+    bitrecs_netuid: int = knob(122, "Bitrecs' subnet on a live chain", minimum=0, maximum=65535)
+    leoma_netuid: int = knob(99, "Leoma's subnet on a live chain", minimum=0, maximum=65535)
     fetch_allow_private: bool = knob(
         False, "strangers' URLs on this host may be plain http and on any port (never in production)"
     )

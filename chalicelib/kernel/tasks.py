@@ -6,7 +6,7 @@ from . import chain, chain_source
 from .jobs import Jobs
 from .settings import KernelSettings
 
-jobs = Jobs("chain", __name__, chain.table, KernelSettings.current)
+jobs = Jobs("chain", __name__, chain.table, KernelSettings.current, layers=("chain",))
 tick = jobs.tick
 
 
