@@ -10,10 +10,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from substrateinterface import SubstrateInterface
-from substrateinterface.exceptions import SubstrateRequestException
-from substrateinterface.storage import StorageKey
-
 from . import telemetry
 from .chain import Commitment, Neuron, Subnet
 from .chain_source import ChainUnreadable, Reading
@@ -49,7 +45,7 @@ class SubstrateSource:
             return self._read()
         except ChainUnreadable:
             raise
-        except (OSError, EOFError, SubstrateRequestException, ValueError, KeyError, NotImplementedError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             self.close()
             raise ChainUnreadable(f"{self._url}: {type(error).__name__}: {error}") from error
         except Exception as error:
@@ -68,6 +64,8 @@ class SubstrateSource:
         return Reading(block, {system: look.subnet(netuid) for system, netuid in self._netuids.items()})
 
     def _connected(self) -> Any:
+        from substrateinterface import SubstrateInterface  # noqa: PLC0415 - half a second, in the sync's layer only
+
         if self._node is None:
             node = SubstrateInterface(
                 url=self._url, ss58_format=42, auto_reconnect=False, ws_options={"timeout": _ANSWER_SECONDS}
@@ -178,8 +176,10 @@ class _Look:
                 found[by_hex[key.to_hex()]] = value.value if value is not None else None
         return found
 
-    def _key(self, module: str, entry: str, params: tuple[Any, ...]) -> StorageKey:
+    def _key(self, module: str, entry: str, params: tuple[Any, ...]) -> Any:
         """The interface's own factory would ask the node for its head before every single key."""
+        from substrateinterface.storage import StorageKey  # noqa: PLC0415 - as above
+
         return StorageKey.create_from_storage_function(
             module, entry, list(params), self._node.runtime_config, self._node.metadata
         )
