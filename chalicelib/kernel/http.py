@@ -178,7 +178,7 @@ def serve(route: str, request: Request, handle: Callable[[Request], Answer], int
 
 
 def _reply(answer: Answer, request: Request) -> dict[str, Any]:
-    """The Lambda proxy response; bodies are base64 so that API Gateway passes every byte."""
+    """The Lambda proxy response; text goes as text, for API Gateway decodes base64 only where an Accept header asks."""
     raw = answer.body if isinstance(answer.body, bytes) else b"" if answer.body is None else codec.encode(answer.body)
     headers = {"Content-Type": answer.content_type, "X-Request-Id": request.id, **HOUSE_HEADERS}
     if answer.status in {204, 304}:
@@ -187,6 +187,12 @@ def _reply(answer: Answer, request: Request) -> dict[str, Any]:
         "statusCode": answer.status,
         "headers": headers | {name: str(value) for name, value in answer.headers.items()},
         "multiValueHeaders": {},
-        "body": base64.b64encode(raw).decode("ascii"),
-        "isBase64Encoded": True,
+        **_body(raw),
     }
+
+
+def _body(raw: bytes) -> dict[str, Any]:
+    try:
+        return {"body": raw.decode("utf-8"), "isBase64Encoded": False}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(raw).decode("ascii"), "isBase64Encoded": True}
