@@ -25,7 +25,10 @@ TaskFunction = Callable[[dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Task:
-    """One Lambda function: where its code stands and what it needs."""
+    """One Lambda function: where its code stands and what it needs.
+
+    One with an `image` runs in that container image, which the template ships and Chalice does not know of.
+    """
 
     name: str
     system: str
@@ -33,6 +36,7 @@ class Task:
     timeout: int
     memory: int
     layers: tuple[str, ...] = ()
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Jobs:
         self.tick = self.task("tick", timeout=300, layers=self.layers)(self._tick)
 
     def task(
-        self, name: str, *, timeout: int = 60, memory: int = 512, layers: tuple[str, ...] = ()
+        self, name: str, *, timeout: int = 60, memory: int = 512, layers: tuple[str, ...] = (), image: str = ""
     ) -> Callable[[TaskFunction], Callable[[Any, Any], Any]]:
         """Declare a Lambda function `<system>-<name>`; the function gets the event alone."""
         full_name = f"{self.system}-{name}"
@@ -79,9 +83,10 @@ class Jobs:
 
             handler.__name__ = "tick" if function == self._tick else function.__name__
             TASKS[full_name] = Task(
-                full_name, self.system, f"{self.module}.{handler.__name__}", timeout, memory, layers
+                full_name, self.system, f"{self.module}.{handler.__name__}", timeout, memory, layers, image
             )
-            self.blueprint.lambda_function(name=full_name)(handler)
+            if not image:
+                self.blueprint.lambda_function(name=full_name)(handler)
             return handler
 
         return register
