@@ -14,20 +14,24 @@ from infra import names, stores
 
 Client = Callable[[str], Any]
 
-_CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 _INLINE_BYTES = 51_200
 _UNCHANGED = "No updates are to be performed"
-_STANDS = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
+_STANDS = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}
 
 
 class StackFailed(RuntimeError):
     """The stack did not reach what was asked; the message names the first resource that refused and why."""
 
 
-def apply(client: Client, stage: str, template: dict[str, Any], *, name: str | None = None) -> bool:
+def stack_name(stage: str) -> str:
+    return names.physical(stage, "stack")
+
+
+def apply(client: Client, stage: str, template: dict[str, Any]) -> bool:
     """Create or update the stack of a stage; False when nothing was to be done."""
     cloudformation = client("cloudformation")
-    stack = name or names.physical(stage, "stack")
+    stack = stack_name(stage)
     source = template_source(client, stage, template)
     began = time.time()
     changed = _submit(cloudformation, stack, source)
@@ -67,11 +71,11 @@ def wait(cloudformation: Any, stack: str, began: float) -> None:
     """Return when the stack stands; otherwise say which resource failed first, and why."""
     pause = 0.05
     while True:
-        status = _status(cloudformation, stack)
-        if status in _STANDS:
+        found = status(cloudformation, stack)
+        if found in _STANDS:
             return
-        if status is None or not status.endswith("_IN_PROGRESS"):
-            raise StackFailed(f"{stack} is {status}: {_first_failure(cloudformation, stack, began)}")
+        if found is None or not found.endswith("_IN_PROGRESS"):
+            raise StackFailed(f"{stack} is {found}: {_first_failure(cloudformation, stack, began)}")
         time.sleep(pause)
         pause = min(pause * 1.5, 5)
 
@@ -88,7 +92,7 @@ def expire_items(dynamodb: Any, template: dict[str, Any]) -> None:
             dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
 
 
-def _status(cloudformation: Any, stack: str) -> str | None:
+def status(cloudformation: Any, stack: str) -> str | None:
     """None where there is no such stack, or only a change set that was never executed."""
     try:
         found = cloudformation.describe_stacks(StackName=stack)["Stacks"]
@@ -96,19 +100,36 @@ def _status(cloudformation: Any, stack: str) -> str | None:
         if "does not exist" in error.response["Error"]["Message"]:
             return None
         raise
-    status = str(found[0]["StackStatus"])
-    return None if status in {"DELETE_COMPLETE", "REVIEW_IN_PROGRESS"} else status
+    stands = str(found[0]["StackStatus"])
+    return None if stands in {"DELETE_COMPLETE", "REVIEW_IN_PROGRESS"} else stands
+
+
+def outputs(cloudformation: Any, stack: str) -> dict[str, str]:
+    found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0].get("Outputs", [])
+    return {output["OutputKey"]: output["OutputValue"] for output in found}
+
+
+def make_room(cloudformation: Any, stack: str) -> None:
+    """A stack whose very first creation failed holds nothing and can only be deleted."""
+    if status(cloudformation, stack) == "ROLLBACK_COMPLETE":
+        delete(cloudformation, stack)
+
+
+def delete(cloudformation: Any, stack: str) -> None:
+    """Take the stack down and wait; tables and buckets stay."""
+    cloudformation.delete_stack(StackName=stack)
+    pause = 0.05
+    while (found := status(cloudformation, stack)) is not None:
+        if found.endswith("_FAILED"):
+            raise StackFailed(f"{stack} is {found}: {_first_failure(cloudformation, stack, 0)}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 5)
 
 
 def _submit(cloudformation: Any, stack: str, source: dict[str, str]) -> bool:
-    """Ask for it; a stack whose very first creation failed has nothing in it and makes room."""
-    arguments = {"StackName": stack, "Capabilities": _CAPABILITIES, **source}
-    status = _status(cloudformation, stack)
-    if status == "ROLLBACK_COMPLETE":
-        cloudformation.delete_stack(StackName=stack)
-        cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack)
-        status = None
-    if status is None:
+    arguments = {"StackName": stack, "Capabilities": CAPABILITIES, **source}
+    make_room(cloudformation, stack)
+    if status(cloudformation, stack) is None:
         cloudformation.create_stack(**arguments)
         return True
     try:

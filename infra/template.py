@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.kernel.jobs import Task
 from chalicelib.kernel.settings import env_file
-from infra import access, fragments, machines, names, schedules, stores, tasks, watch
+from infra import access, fragments, images, machines, names, schedules, stores, tasks, watch
 from infra.fragments import CHAIN, Fragment
 
-_NEEDS_FUNCTION = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::EventInvokeConfig"}
+NEEDS_FUNCTION = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::EventInvokeConfig"}
+
+
+@dataclass(frozen=True)
+class Supplies:
+    """What was made for a deployment beforehand: layers by name as (bucket, key), images by name as URI.
+
+    Event sources of tasks that are not in `functions` are left out, for AWS refuses them (None: all exist).
+    """
+
+    layers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    functions: Collection[str] | None = None
 
 
 def build(
@@ -19,23 +32,31 @@ def build(
     *,
     systems: Iterable[str] = names.SYSTEMS,
     variables: Mapping[str, str] | None = None,
-    functions: Collection[str] | None = None,
+    supplies: Supplies = Supplies(),
 ) -> dict[str, Any]:
-    """The whole template. `variables` hold the names of buckets (default: the environment, then `.env`); event
-    sources of tasks that are not in `functions` are left out, for AWS refuses them (None: all exist).
-    """
+    """The whole template; `variables` hold the names of buckets (default: the environment, then `.env`)."""
     found = {**env_file(), **os.environ} if variables is None else variables
     parts = [fragments.load(system) for system in (CHAIN, *systems)]
     resources = {**watch.common(stage), **_api_role(parts, stage)}
     for part in parts:
         resources |= _system(part, stage, found)
-    kept = {key: value for key, value in resources.items() if _possible(value, functions)}
+        resources |= _images(part.system, stage, supplies)
+    resources |= _layers(stage, supplies)
+    kept = {key: value for key, value in resources.items() if _possible(value, supplies.functions)}
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"{names.APP} {stage}: what stands around the functions",
         "Resources": fragments.resolve(kept, stage),
-        "Outputs": {"Alarms": {"Value": {"Ref": watch.TOPIC}, "Description": "subscribe to be told"}},
+        "Outputs": {
+            "Alarms": {"Value": {"Ref": watch.TOPIC}, "Description": "subscribe to be told"},
+            **{layer_key(name): {"Value": {"Ref": layer_key(name)}} for name in supplies.layers},
+        },
     }
+
+
+def layer_key(name: str) -> str:
+    """The logical id, and the output that holds the ARN of the layer's newest version."""
+    return f"{names.logical(name)}Layer"
 
 
 def bucket_name(stage: str, resource: Mapping[str, Any], system: str, variables: Mapping[str, str]) -> Any:
@@ -85,11 +106,38 @@ def _task(task: Task, part: Fragment, stage: str) -> dict[str, Any]:
         policies = []
     elif part.system == CHAIN:
         statements.append(access.use_items(stage, CHAIN))
-    key = f"{names.logical(task.name)}Role"
+    own = access.role(stage, task.name, "lambda.amazonaws.com", statements, policies)
     return {
-        key: access.role(stage, task.name, "lambda.amazonaws.com", statements, policies),
+        f"{names.logical(task.name)}Role": images.role(stage, task) if task.image else own,
         **schedules.for_task(stage, task),
         **watch.task(stage, task.name),
+    }
+
+
+def _images(system: str, stage: str, supplies: Supplies) -> dict[str, Any]:
+    """Image functions, and what they share; the laptop runs them in a sandbox of its own."""
+    wanted = [task for task in tasks.of_system(system) if task.image and stage != names.LOCAL]
+    resources: dict[str, Any] = images.network(stage) if wanted else {}
+    for task in wanted:
+        resources |= images.repository(stage, task.image) | images.function(stage, task, supplies.images)
+    return resources
+
+
+def _layers(stage: str, supplies: Supplies) -> dict[str, Any]:
+    """A new version per content; old ones stay, for running functions hold on to them."""
+    return {
+        layer_key(name): {
+            "Type": "AWS::Lambda::LayerVersion",
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": {
+                "LayerName": names.physical(stage, name),
+                "Content": {"S3Bucket": bucket, "S3Key": key},
+                "CompatibleRuntimes": ["python3.11"],
+                "CompatibleArchitectures": ["x86_64"],
+            },
+        }
+        for name, (bucket, key) in supplies.layers.items()
     }
 
 
@@ -138,6 +186,6 @@ def _policy_key(system: str) -> str:
 
 
 def _possible(resource: dict[str, Any], functions: Collection[str] | None) -> bool:
-    if functions is None or resource["Type"] not in _NEEDS_FUNCTION:
+    if functions is None or resource["Type"] not in NEEDS_FUNCTION:
         return True
     return all(name in functions for kind, name in fragments.references(resource) if kind == "task")

@@ -1,0 +1,1 @@
+"""What a few Lambda functions need beyond the API bundle."""
