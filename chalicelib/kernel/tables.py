@@ -21,12 +21,16 @@ T = TypeVar("T")
 Key = tuple[str, str]
 
 TRIES = 4
+CONFLICT_TRIES = 60
 _BACKOFF_SECONDS = 0.1
+_CONFLICT_BACKOFF_SECONDS = 0.01
+_LONGEST_CONFLICT_NAP_SECONDS = 0.3
 _CONTENTION_SECONDS = 12.0
 _BATCH_GET = 100
 _BATCH_WRITE = 25
 _MARK = "_w"
 _NAME = re.compile(r"#(\w+)")
+_SET = re.compile(r"(?<![#:\w])SET ")
 _RETRIED = {
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
@@ -198,7 +202,7 @@ def get_many(wanted: Sequence[tuple[Table, str, str]], *, consistent: bool = Tru
 
 
 def transact(writes: Sequence[Write], *, token: str = "") -> None:
-    """All or nothing. A failed condition is told with the items that stand there; a conflict is for `until_decided`."""
+    """All or nothing. A failed condition is told with the items that stand there; a retry repeats the same token."""
     request = {
         "TransactItems": [{write.action: _reporting(write.request)} for write in writes],
         "ClientRequestToken": token or clock.new_uuid(),
@@ -221,60 +225,77 @@ def until_decided(decide: Callable[[], T]) -> T:
 
 
 def _write_alone(operation: str, write: Write) -> Item:
+    """A put without a condition may be repeated as it is; every other write knows its own effect by the mark."""
     mark = clock.new_hex(6)
-    request = _reporting(write.request)
-    guarded = bool(write.request.get("ConditionExpression"))
-    if guarded and write.action == "Put":
-        request["Item"] = write.request["Item"] | {_MARK: {"S": mark}}
-    elif guarded and write.action == "Update":
+    request = write.request
+    if write.action == "Update":
         request = _marked_update(request, mark)
+    elif write.action == "Put" and "ConditionExpression" in request:
+        request = request | {"Item": request["Item"] | {_MARK: {"S": mark}}}
 
     def is_ours(failure: ConditionFailed) -> bool:
         return failure.old is not None and failure.old.get(_MARK) == mark
 
     try:
-        answer = _call(operation, request, is_ours=is_ours)
+        answer = _call(operation, _reporting(request), is_ours=is_ours)
     except ConditionFailed as failure:
         raise ConditionFailed(_without_mark(failure.old)) from None
     return _known(answer.get("Attributes") or {})
 
 
 def _marked_update(request: dict[str, Any], mark: str) -> dict[str, Any]:
-    change = request["UpdateExpression"]
     marking = f"SET #{_MARK} = :{_MARK}"
-    marked = change.replace("SET ", marking + ", ", 1) if "SET " in change else f"{marking} {change}"
-    names = request.get("ExpressionAttributeNames", {}) | {f"#{_MARK}": _MARK}
-    values = request.get("ExpressionAttributeValues", {}) | {f":{_MARK}": {"S": mark}}
-    condition = f"({request['ConditionExpression']}) AND (attribute_not_exists(#{_MARK}) OR #{_MARK} <> :{_MARK})"
+    marked, found = _SET.subn(marking + ", ", request["UpdateExpression"], count=1)
+    condition = f"attribute_not_exists(#{_MARK}) OR #{_MARK} <> :{_MARK}"
+    if "ConditionExpression" in request:
+        condition = f"{_grouped(request['ConditionExpression'])} AND ({condition})"
     return request | {
-        "UpdateExpression": marked,
+        "UpdateExpression": marked if found else f"{marking} {marked}",
         "ConditionExpression": condition,
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
+        "ExpressionAttributeNames": request.get("ExpressionAttributeNames", {}) | {f"#{_MARK}": _MARK},
+        "ExpressionAttributeValues": request.get("ExpressionAttributeValues", {}) | {f":{_MARK}": {"S": mark}},
     }
+
+
+def _grouped(condition: str) -> str:
+    """In parentheses, once: DynamoDB refuses a second pair."""
+    depth = 0
+    for place, letter in enumerate(condition):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and place < len(condition) - 1:
+            return f"({condition})"
+    return condition if condition.startswith("(") else f"({condition})"
 
 
 def _call(
     operation: str, request: dict[str, Any], *, is_ours: Callable[[ConditionFailed], bool] | None = None
 ) -> dict[str, Any]:
+    """Send until there is an answer. A conflict is waited out: whoever comes next finds the winner's item there."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loaded with the first client
 
     send = getattr(aws.client("dynamodb"), operation)
-    for attempt in range(TRIES):
-        if attempt:
-            clock.sleep(clock.jitter(_BACKOFF_SECONDS * 2**attempt))
+    failures = conflicts = 0
+    while failures < TRIES and conflicts < CONFLICT_TRIES:
         try:
             answer: dict[str, Any] = send(**request)
         except ClientError as error:
             failure = _meaning(error)
-            if isinstance(failure, ConditionFailed) and attempt and is_ours and is_ours(failure):
+            if isinstance(failure, ConditionFailed) and failures and is_ours and is_ours(failure):
                 return {"Attributes": to_wire(failure.old or {})}
+            if isinstance(failure, Contended):
+                nap = min(_CONFLICT_BACKOFF_SECONDS * 2**conflicts, _LONGEST_CONFLICT_NAP_SECONDS)
+                conflicts += 1
+                clock.sleep(clock.jitter(nap))
+                continue
             if failure:
                 raise failure from None
         except BotoCoreError:
-            continue
+            pass
         else:
             return answer
+        failures += 1
+        if failures < TRIES:
+            clock.sleep(clock.jitter(_BACKOFF_SECONDS * 2**failures))
     raise _busy()
 
 

@@ -52,17 +52,22 @@ def _stores() -> tuple[list[dict[str, Any]], list[str]]:
     return tables, [name for name in buckets if isinstance(name, str)]
 
 
+@functools.cache
+def _credentials() -> None:
+    """Once per process: clients outlive their clouds, since making them is most of a small test's time."""
+    os.environ.update(_CREDENTIALS)
+    os.environ.pop("AWS_ENDPOINT_URL", None)
+    aws.forget_clients()
+
+
 @contextmanager
 def empty_cloud() -> Iterator[None]:
     """Every table and bucket of the template, empty."""
-    os.environ.update(_CREDENTIALS)
-    os.environ.pop("AWS_ENDPOINT_URL", None)
+    _credentials()
     with mock_aws():
-        aws.forget_clients()
         tables, buckets = _stores()
         for table in tables:
             aws.client("dynamodb").create_table(**{field: table[field] for field in _TABLE_FIELDS if field in table})
         for bucket in buckets:
             aws.client("s3").create_bucket(Bucket=bucket)
         yield
-    aws.forget_clients()
