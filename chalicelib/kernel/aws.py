@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from typing import Any
 
 REGION = "us-east-1"
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 8
 _TASK_SECONDS = 905  # a task may run for fifteen minutes
+
+_MAKING = threading.Lock()
 
 
 @functools.cache
@@ -22,6 +25,11 @@ def _session() -> Any:
 @functools.cache
 def client(service: str) -> Any:
     """A low-level client; thread-safe, shared by the whole process."""
+    with _MAKING:  # a session makes one client at a time
+        return _client(service)
+
+
+def _client(service: str) -> Any:
     from botocore.config import Config  # noqa: PLC0415
 
     config = Config(

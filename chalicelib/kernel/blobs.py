@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from . import aws, clock
-from .errors import Unavailable
+from .errors import RangeNotSatisfiable, Unavailable
 
 _TRIES = 3
 _BACKOFF_SECONDS = 0.1
-_MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchBucket"}
-_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}
-_RETRIED = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "500"}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_TAKEN = {"PreconditionFailed"}
+_RETRIED = {
+    "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ConditionalRequestConflict",
+    "500", "502", "503", "504",
+}  # fmt: skip
 
 
 class Bucket:
@@ -26,7 +29,7 @@ class Bucket:
         if first is not None:
             request["Range"] = f"bytes={first}-{'' if last is None else last}"
         answer = _call("get_object", request)
-        return None if answer is None else bytes(answer["Body"].read())
+        return None if answer is None else bytes(answer["Body"])
 
     def head(self, key: str) -> dict[str, Any] | None:
         return _call("head_object", {"Bucket": self.name, "Key": key})
@@ -59,10 +62,14 @@ def _call(operation: str, request: dict[str, Any]) -> dict[str, Any] | None:
             clock.sleep(clock.jitter(_BACKOFF_SECONDS * 2**attempt))
         try:
             answer: dict[str, Any] = send(**request)
+            if operation == "get_object":
+                answer["Body"] = answer["Body"].read()
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in _MISSING | _TAKEN:
                 return None
+            if code == "InvalidRange":
+                raise RangeNotSatisfiable("The range lies outside the object") from None
             if code not in _RETRIED:
                 raise
         except BotoCoreError:
