@@ -73,8 +73,16 @@ def write_log(function: str) -> dict[str, Any]:
     return allow(["logs:CreateLogStream", "logs:PutLogEvents"], [streams])
 
 
-def read_secrets(stage: str, secrets: Iterable[str]) -> dict[str, Any]:
-    return allow(["ssm:GetParameter"], [names.arn("ssm", f"parameter/{names.APP}/{stage}/{name}") for name in secrets])
+def read_secrets(named: Iterable[str]) -> list[dict[str, Any]]:
+    """Those that variables name; Secrets Manager ends its ARNs with six letters of its own."""
+    kinds: dict[str, list[Any]] = {"ssm:GetParameter": [], "secretsmanager:GetSecretValue": []}
+    for reference in sorted(set(named)):
+        service, _, name = reference.partition(":")
+        if service == "ssm":
+            kinds["ssm:GetParameter"].append(names.arn("ssm", f"parameter/{name.removeprefix('/')}"))
+        else:
+            kinds["secretsmanager:GetSecretValue"].append(names.arn(service, f"secret:{name}-??????"))
+    return [allow([action], resources) for action, resources in kinds.items() if resources]
 
 
 def role(

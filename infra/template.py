@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chalicelib.kernel import secrets
 from chalicelib.kernel.jobs import Task
 from chalicelib.kernel.settings import env_file
 from infra import access, fragments, images, machines, names, schedules, stores, tasks, watch
@@ -74,7 +75,7 @@ def _system(part: Fragment, stage: str, variables: Mapping[str, str]) -> dict[st
     for key, resource in part.resources.items():
         resources |= _complete(key, resource, part.system, stage, variables)
     resources |= watch.dead_letters(stage, part.system)
-    resources |= _access_policy(part, stage)
+    resources |= _access_policy(part, stage, variables)
     for task in tasks.of_system(part.system):
         resources |= _task(task, part, stage)
     return resources
@@ -148,12 +149,19 @@ def _api_role(parts: list[Fragment], stage: str) -> dict[str, Any]:
     return {"ApiRole": role, **watch.api(stage)}
 
 
-def _access_policy(part: Fragment, stage: str) -> dict[str, Any]:
+def _access_policy(part: Fragment, stage: str, variables: Mapping[str, str]) -> dict[str, Any]:
     """What the API and every task of a system may touch; all read the chain copy, its sync writes it."""
     statements = [*_own_tables(part, stage), *_own_flows(part, stage)]
     for key in part.of_type(stores.BUCKET):
         statements += access.use_bucket(key)
+    statements += access.read_secrets(_secrets_of(part.system, variables))
     return {_policy_key(part.system): access.policy(stage, part.system, statements)}
+
+
+def _secrets_of(system: str, variables: Mapping[str, str]) -> list[str]:
+    """Those that its own variables name, and those of variables that belong to no system."""
+    foreign = tuple(f"{other}_".upper() for other in names.SYSTEMS if other != system)
+    return [text for name, text in variables.items() if secrets.is_name(text) and not name.startswith(foreign)]
 
 
 def _own_tables(part: Fragment, stage: str) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Knobs: looked up in the environment, then in the `.env` file, typed and checked once, at start.
 
 A knob K of system S is `S_K` or `K` in the environment, then `S_K` or `K` in the file, then its default.
-A variable that is set to the empty string is set: nothing replaces it.
+A variable that is set to the empty string is set: nothing replaces it. One that names a secret
+(`ssm:NAME`, `secretsmanager:NAME`) stands for the secret's value, which is read again every five minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
+
+from . import clock, secrets
+from .errors import Unavailable
 
 _TRUE = {"true", "1"}
 _FALSE = {"false", "0"}
@@ -60,6 +64,7 @@ class Settings:
     knobs: ClassVar[dict[str, Knob]] = {}
     registry: ClassVar[list[type[Settings]]] = []
     _current: ClassVar[Settings | None] = None
+    _read_again_at: ClassVar[float] = float("inf")
 
     def __init_subclass__(cls, *, system: str = "", prefixed_only: bool = False) -> None:
         cls.system = system
@@ -78,17 +83,32 @@ class Settings:
         hints = typing.get_type_hints(cls)
         values = {}
         for name, declared in cls.knobs.items():
-            found = cls._find(name, (environment, file or {}))
-            if found is not None:
-                values[name] = _parse(*found, hints[name], declared)
+            variable, text = cls._find(name, (environment, file or {}))
+            if text is not None and secrets.is_name(text):
+                values[name] = _parse_secret(variable, text, hints[name], declared)
+            elif text is not None:
+                values[name] = _parse(variable, text, hints[name], declared)
         return cls(**values)
 
     @classmethod
     def current(cls) -> Self:
-        """This process's settings, read once."""
-        if cls._current is None or not isinstance(cls._current, cls):
-            cls._current = cls.load(os.environ, env_file())
-        return cls._current
+        """This process's settings, read once; those that name secrets, again when these may have changed."""
+        known = cls._current if isinstance(cls._current, cls) else None
+        if known is None or clock.monotonic() >= cls._read_again_at:
+            try:
+                known = cls.load(os.environ, env_file())
+            except Unavailable:
+                if known is None:
+                    raise
+            cls._current = known
+            fresh = secrets.FRESH_SECONDS if cls._names_secrets() else float("inf")
+            cls._read_again_at = clock.monotonic() + fresh
+        return known
+
+    @classmethod
+    def _names_secrets(cls) -> bool:
+        found = (cls._find(name, (os.environ, env_file())) for name in cls.knobs)
+        return any(secrets.is_name(text or "") for _, text in found)
 
     @classmethod
     def variable_names(cls, name: str) -> list[str]:
@@ -100,12 +120,13 @@ class Settings:
         return [prefixed] if cls.prefixed_only or cls.knobs[name].prefixed_only else [prefixed, plain]
 
     @classmethod
-    def _find(cls, name: str, sources: tuple[Mapping[str, str], ...]) -> tuple[str, str] | None:
+    def _find(cls, name: str, sources: tuple[Mapping[str, str], ...]) -> tuple[str, str | None]:
+        """The variable that holds a knob, and what it holds."""
         for source in sources:
             for variable in cls.variable_names(name):
                 if variable in source:
                     return variable, source[variable]
-        return None
+        return "", None
 
 
 def forget_all() -> None:
@@ -139,6 +160,17 @@ def parse_env_file(text: str) -> dict[str, str]:
             value = value[1:-1]
         found[name.strip()] = value
     return found
+
+
+def _parse_secret(variable: str, secret: str, kind: Any, declared: Knob) -> Any:
+    """A secret that is not there leaves the default; an unusable one is refused without being shown."""
+    value = secrets.fetch(secret)
+    if value is None:
+        return declared.default
+    try:
+        return _parse(variable, value, kind, declared)
+    except SettingError:
+        raise SettingError(variable, secret, "the name of a secret that holds a usable value") from None
 
 
 def _parse(variable: str, text: str, kind: Any, declared: Knob) -> Any:

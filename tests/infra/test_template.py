@@ -121,3 +121,17 @@ def test_a_stage_may_hold_one_system_alone() -> None:
     resources = template.build("dev", systems=["leoma"], variables={})["Resources"]
     tables = of_type(resources, "AWS::DynamoDB::Table")
     assert set(tables) == {"ChainTable", "LeomaTable"}
+
+
+def test_a_system_may_read_the_secrets_that_its_variables_name() -> None:
+    variables = {"EXPERTS_BZ_AUTH_TOKEN": "ssm:/subnets/bz", "GITHUB_TOKEN": "secretsmanager:subnets/github"}
+    resources = template.build("dev", variables=variables)["Resources"]
+    readers = {
+        str(resource): key
+        for key, statement in statements(resources)
+        for resource in statement["Resource"]
+        if "subnets/" in str(resource)
+    }
+    readable = {key for key, statement in statements(resources) if "subnets/bz" in str(statement)}
+    assert readable == {"ExpertsAccess"}
+    assert any("secret:subnets/github-??????" in resource for resource in readers)
