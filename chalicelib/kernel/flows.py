@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import aws, codec
+from . import aws, codec, telemetry
 from .settings import KernelSettings
 
 _ACCOUNT = os.environ.get("AWS_ACCOUNT_ID", "000000000000")
@@ -34,6 +34,24 @@ def start(machine: str, name: str, payload: Any) -> bool:
     except states.exceptions.ExecutionAlreadyExists:
         return False
     return True
+
+
+def start_or_leave(machine: str, name: str, payload: Any) -> bool:
+    """Start what a sweep would start anyway: when the service does not answer, the request goes on without it."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loaded with the first client
+
+    try:
+        return start(machine, name, payload)
+    except (BotoCoreError, ClientError) as error:
+        telemetry.log("flow not started", machine=machine, name=name, error=repr(error))
+        return False
+
+
+def running(machine: str) -> set[str]:
+    """The names of a machine's executions that have not ended."""
+    pages = aws.client("stepfunctions").get_paginator("list_executions")
+    found = pages.paginate(stateMachineArn=_arn("stateMachine", machine), statusFilter=RUNNING)
+    return {str(execution["name"]) for page in found for execution in page["executions"]}
 
 
 def status(machine: str, name: str) -> str | None:
