@@ -132,7 +132,10 @@ def verify(key: bytes, message: bytes, signature: bytes, *, schemes: Container[s
 
 
 def _verify_sr25519(key: bytes, message: bytes, signature: bytes) -> bool:
-    return bool(sr25519.verify(signature, message, key))
+    try:
+        return bool(sr25519.verify(signature, message, key))
+    except ValueError:  # neither every key nor every signature is a point and a scalar
+        return False
 
 
 def _verify_ed25519(key: bytes, message: bytes, signature: bytes) -> bool:
