@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any
 
@@ -12,8 +11,10 @@ import pydantic_core
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 38
 
+LARGEST_FLOAT = 9.9e125  # what a DynamoDB number holds
+
 # Only a body with such a token can hold a number outside what we take; the others are spared the walk.
-_SUSPICIOUS_NUMBER = re.compile(rb"[eE]\+?\d{3}|\d{39}")
+_SUSPICIOUS_NUMBER = re.compile(rb"[eE]\+?\d{3}|\d{27}")
 _OPENERS = re.compile(rb"[\[{]")
 
 
@@ -47,18 +48,13 @@ def canonical(value: Any) -> bytes:
 
 
 def _depth(value: Any) -> int:
-    level = [value]
+    """Containers on the longest way down, the outermost and the empty ones included."""
     depth = 0
-    while level:
+    level = [value]
+    while containers := [node for node in level if isinstance(node, (dict, list))]:
         depth += 1
-        below: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                below.extend(node.values())
-            elif isinstance(node, list):
-                below.extend(node)
-        level = below
-    return depth - 1
+        level = [below for node in containers for below in (node.values() if isinstance(node, dict) else node)]
+    return depth
 
 
 def _check_numbers(value: Any) -> None:
@@ -69,7 +65,7 @@ def _check_numbers(value: Any) -> None:
             pending.extend(node.values())
         elif isinstance(node, list):
             pending.extend(node)
-        elif isinstance(node, float) and not math.isfinite(node):
+        elif isinstance(node, float) and not abs(node) <= LARGEST_FLOAT:
             raise BadJson("a number is out of range")
         elif isinstance(node, int) and not -(10**MAX_INTEGER_DIGITS) < node < 10**MAX_INTEGER_DIGITS:
             raise BadJson("an integer has too many digits")
