@@ -23,18 +23,18 @@ def _session() -> Any:
 
 
 @functools.cache
-def client(service: str) -> Any:
-    """A low-level client; thread-safe, shared by the whole process."""
+def client(service: str, read_seconds: float | None = None) -> Any:
+    """A low-level client; thread-safe, shared by the whole process; `read_seconds` where an answer must be quick."""
     with _MAKING:  # a session makes one client at a time
-        return _client(service)
+        return _client(service, read_seconds)
 
 
-def _client(service: str) -> Any:
+def _client(service: str, read_seconds: float | None) -> Any:
     from botocore.config import Config  # noqa: PLC0415
 
     config = Config(
         connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_TASK_SECONDS if service == "lambda" else _READ_SECONDS,
+        read_timeout=read_seconds or (_TASK_SECONDS if service == "lambda" else _READ_SECONDS),
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=50,
         signature_version="s3v4" if service == "s3" else None,

@@ -6,10 +6,12 @@ import os
 from typing import Any
 
 from . import aws, codec, telemetry
+from .errors import Unavailable
 from .settings import KernelSettings
 
 _ACCOUNT = os.environ.get("AWS_ACCOUNT_ID", "000000000000")
 RUNNING = "RUNNING"
+_BUSY = {"TooManyRequestsException", "ServiceException", "EC2ThrottledException", "ResourceNotReadyException"}
 
 
 class TaskFailed(RuntimeError):
@@ -64,10 +66,20 @@ def status(machine: str, name: str) -> str | None:
         return None
 
 
-def invoke(task: str, payload: Any) -> Any:
-    """Run a task and wait for its answer."""
-    answer = aws.client("lambda").invoke(FunctionName=function_name(task), Payload=codec.encode(payload))
-    raw = answer["Payload"].read()
+def invoke(task: str, payload: Any, *, seconds: float | None = None) -> Any:
+    """Run a task and wait for its answer; with `seconds`, no longer than that, then it is Unavailable."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loaded with the first client
+
+    send = (aws.client("lambda", seconds) if seconds else aws.client("lambda")).invoke
+    try:
+        answer = send(FunctionName=function_name(task), Payload=codec.encode(payload))
+        raw = answer["Payload"].read()
+    except BotoCoreError as error:
+        raise Unavailable(f"{task} does not answer", code="task_unavailable", retry_after=5) from error
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _BUSY:
+            raise
+        raise Unavailable(f"{task} is busy", code="task_unavailable", retry_after=5) from error
     result: Any = codec.decode(raw) if raw else {}
     if answer.get("FunctionError"):
         raise TaskFailed(task, str(result.get("errorType")), str(result.get("errorMessage")))

@@ -120,15 +120,19 @@ def scheme_of(signature: bytes) -> str:
     return SR25519 if signature[_MARKER_BYTE] & _MARKER_BIT else ED25519
 
 
-def verify(key: bytes, message: bytes, signature: bytes, *, schemes: Container[str] = BOTH) -> bool:
-    """Whether the key signed the message, bare or wrapped in `<Bytes>` as browser wallets do."""
+def verify(
+    key: bytes, message: bytes, signature: bytes, *, schemes: Container[str] = BOTH, wrapped: bool = True
+) -> bool:
+    """Whether the key signed the message, bare or (`wrapped`) in `<Bytes>` as browser wallets do."""
     if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES or is_weak(key):
         return False
     scheme = scheme_of(signature)
     if scheme not in schemes:
         return False
     check = _verify_sr25519 if scheme == SR25519 else _verify_ed25519
-    return check(key, message, signature) or check(key, b"<Bytes>" + message + b"</Bytes>", signature)
+    if check(key, message, signature):
+        return True
+    return wrapped and check(key, b"<Bytes>" + message + b"</Bytes>", signature)
 
 
 def _verify_sr25519(key: bytes, message: bytes, signature: bytes) -> bool:

@@ -1,4 +1,7 @@
-"""Rate limits as one arrival time per bucket: two conditional updates at most, and the refusal says the true wait."""
+"""Rate limits: two conditional updates at most, and the refusal says the true wait.
+
+`wait_before` spreads requests by one arrival time per bucket; `wait_in_window` counts them from the first one on.
+"""
 
 from __future__ import annotations
 
@@ -44,4 +47,33 @@ def _take_another(table: Table, bucket: str, limit: Limit, now: float) -> float:
         )
     except ConditionFailed as full:
         return max(0.001, (full.old or {})["arrival"] - latest) if full.old else 0.001
+    return 0.0
+
+
+def wait_in_window(table: Table, bucket: str, limit: Limit) -> float:
+    """Take one of the window's places; the window opens with its first request. 0.0, or the seconds until it closes."""
+    now = clock.now()
+    change = "SET #taken = #taken + :one"
+    try:
+        table.update(
+            f"WINDOW#{bucket}", "-", change, when="#closes_at > :now AND #taken < :count",
+            now=now, one=1, count=limit.count,
+        )  # fmt: skip
+    except ConditionFailed as closed:
+        return _open_window(table, bucket, limit, now, (closed.old or {}).get("closes_at", 0.0))
+    return 0.0
+
+
+def _open_window(table: Table, bucket: str, limit: Limit, now: float, closes_at: float) -> float:
+    if closes_at > now:
+        return float(closes_at - now)
+    closes_at = now + limit.seconds
+    change = "SET #taken = :one, #closes_at = :closes_at, #ttl = :ttl"
+    try:
+        table.update(
+            f"WINDOW#{bucket}", "-", change, when="attribute_not_exists(#closes_at) OR #closes_at <= :now",
+            now=now, one=1, closes_at=closes_at, ttl=int(closes_at) + _TTL_SLACK_SECONDS,
+        )  # fmt: skip
+    except ConditionFailed:
+        return wait_in_window(table, bucket, limit)
     return 0.0
