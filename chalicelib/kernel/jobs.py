@@ -138,10 +138,10 @@ class Jobs:
     def _claim(self, job: Job, *, not_before: float | None) -> bool:
         """Take the job's lease if nobody holds it and, for a due run, its last success is old enough."""
         now = clock.now()
-        free = "(attribute_not_exists(#running_until) OR #running_until < :now)"
+        free = "attribute_not_exists(#running_until) OR #running_until < :now"
         values: dict[str, Any] = {"now": now, "until": now + _LEASE_SECONDS}
         if not_before is not None:
-            free += " AND (attribute_not_exists(#last_success_at) OR #last_success_at <= :not_before)"
+            free = f"({free}) AND (attribute_not_exists(#last_success_at) OR #last_success_at <= :not_before)"
             values["not_before"] = not_before
         try:
             self.table.update("JOB", job.name, "SET #running_until = :until", when=free, **values)
