@@ -1,0 +1,6 @@
+PYTHON ?= python3
+
+# Each target installs what it needs and then runs; ARGS goes to the command.
+.PHONY: run test check docs bench setup
+run test check docs bench setup:
+	@$(PYTHON) local/bootstrap.py $@ $(ARGS)
