@@ -153,9 +153,7 @@ def test_stores_import_their_contracts_and_the_kernel_s_tables_and_blobs() -> No
         for found in system_files("store")
         for entry in found.imports
         if not (
-            entry.is_standard
-            or own_kind(found, entry) in {"contracts", "store"}
-            or kernel_part(entry) in STORE_KERNEL
+            entry.is_standard or own_kind(found, entry) in {"contracts", "store"} or kernel_part(entry) in STORE_KERNEL
         )
     ]
     assert wrong == []
