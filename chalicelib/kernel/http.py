@@ -60,14 +60,13 @@ class Request:
     @classmethod
     def from_event(cls, event: dict[str, Any], prefix: str) -> Request:
         context = event["requestContext"]
-        body = event.get("body") or ""
         return cls(
             method=event["httpMethod"],
             path=event["path"],
             headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
             query=event.get("multiValueQueryStringParameters") or {},
             variables=event.get("pathParameters") or {},
-            body=base64.b64decode(body) if event.get("isBase64Encoded") else body.encode("utf-8", "surrogateescape"),
+            body=_sent(event),
             id=context["requestId"].replace("-", ""),
             ip=context.get("identity", {}).get("sourceIp") or "",
             prefix=prefix,
@@ -94,6 +93,12 @@ class Request:
 
     def read_query(self, contract: type[M]) -> M:
         return validated(contract, {name: values[-1] for name, values in self.query.items()}, "query")
+
+
+def _sent(event: dict[str, Any]) -> bytes:
+    """The body's bytes; text that is no Unicode stays wrong, so that the parser refuses it."""
+    text = event.get("body") or ""
+    return base64.b64decode(text) if event.get("isBase64Encoded") else text.encode("utf-8", "surrogatepass")
 
 
 @dataclass
@@ -163,18 +168,23 @@ class Functions(Blueprint):
 def serve(route: str, request: Request, handle: Callable[[Request], Answer], internal_detail: str) -> dict[str, Any]:
     """Run a handler at the very edge: whatever happens becomes one answer, one log line and one metric."""
     started = clock.monotonic()
-    code = ""
     try:
-        answer = handle(request)
-    except errors.Refusal as refusal:
-        answer, code = answer_of(refusal), refusal.code
+        reply, code = _outcome(request, handle)
     except Exception:  # noqa: BLE001 - the edge: nothing unexpected may reach the caller
         print(f"request {request.id}\n{traceback.format_exc()}", file=sys.stderr)  # noqa: T201 - Lambda logs stderr
         fault = errors.Internal(internal_detail, extra={"request_id": request.id})
-        answer, code = answer_of(fault), fault.code
+        reply, code = _reply(answer_of(fault), request), fault.code
     elapsed = clock.monotonic() - started
-    telemetry.record(route, request.id, answer.status, code=code, seconds=elapsed, notes=request.notes)
-    return _reply(answer, request)
+    telemetry.record(route, request.id, reply["statusCode"], code=code, seconds=elapsed, notes=request.notes)
+    return reply
+
+
+def _outcome(request: Request, handle: Callable[[Request], Answer]) -> tuple[dict[str, Any], str]:
+    """The reply and the code of a refusal; encoding is part of it, since an answer may turn out to have no JSON."""
+    try:
+        return _reply(handle(request), request), ""
+    except errors.Refusal as refusal:
+        return _reply(answer_of(refusal), request), refusal.code
 
 
 def _reply(answer: Answer, request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from .http import App
 from .routing import Router
 from .settings import SettingError
 
-_PREFIX = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
+_PREFIX = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 _MUST_BE = "a comma list of name=/prefix, each name and prefix once, at most one at /"
 
 
@@ -21,9 +21,9 @@ def parse(mounts: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for mount in mounts:
         name, separator, prefix = (part.strip() for part in mount.partition("="))
-        prefix = prefix.rstrip("/") or "/"
         if not separator or name not in names or name in found or not _PREFIX.fullmatch(prefix):
             raise SettingError("MOUNTS", ",".join(mounts), f"{_MUST_BE}; the names are {', '.join(names)}")
+        prefix = prefix.rstrip("/") or "/"
         if prefix in found.values():
             raise SettingError("MOUNTS", ",".join(mounts), _MUST_BE)
         found[name] = prefix
