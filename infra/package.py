@@ -33,11 +33,10 @@ def extras(stage: str, config: dict[str, Any], supplies: Supplies) -> dict[str, 
         "APIHandler": _named(names.api_function(stage), "ApiRole", environment),
         "RestAPI": {"Properties": gateway.for_template()},
     }
-    for task in tasks.declared():
-        if not task.image:
-            key = names.logical(task.name)
-            inside[key] = _named(names.physical(stage, task.name), f"{key}Role", environment)
-            _use_layers(inside[key], task.layers, supplies)
+    for task in tasks.of_chalice():
+        key = names.logical(task.name)
+        inside[key] = _named(names.physical(stage, task.name), f"{key}Role", environment)
+        _use_layers(inside[key], task.layers, supplies)
     for key, functions in _event_sources(systems).items():
         around["Resources"][key]["DependsOn"] = functions
     return {**around, "Resources": {**around["Resources"], **inside}}

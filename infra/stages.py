@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chalicelib.kernel.jobs import Task
 from chalicelib.kernel.settings import KernelSettings
 from infra import fragments, names, stores, tasks
 
@@ -38,11 +39,11 @@ def read() -> dict[str, Any]:
     return found
 
 
-def write(config: dict[str, Any]) -> None:
+def write(config: dict[str, Any], file: Path = FILE) -> None:
     """One line per function, so that two people who add tasks do not collide."""
     text = json.dumps(config, indent=2)
     compact = re.sub(r'(": )\{\s*("(?:lambda_timeout|iam_role_arn)"[^{}]*?)\s*\}', _on_one_line, text)
-    FILE.write_text(compact + "\n", "utf-8")
+    file.write_text(compact + "\n", "utf-8")
 
 
 def pin_of(config: dict[str, Any], stage: str) -> Pin:
@@ -61,7 +62,7 @@ def derived(config: dict[str, Any], pins: Mapping[str, Pin] | None = None) -> di
     for stage, settings in config["stages"].items():
         pin = (pins or {}).get(stage) or pin_of(config, stage)
         stages[stage] = _stage(stage, settings, pin)
-    functions = {task.name: _size(task.timeout, task.memory) for task in tasks.declared()}
+    functions = {task.name: _size(task) for task in tasks.of_chalice()}
     return {**config, "lambda_functions": functions, "stages": stages}
 
 
@@ -86,7 +87,7 @@ def _stage(stage: str, settings: dict[str, Any], pin: Pin) -> dict[str, Any]:
         **_buckets(stage, given, pin),
     }
     functions = {}
-    for task in tasks.declared():
+    for task in tasks.of_chalice():
         layers = [pin.layers[layer] for layer in task.layers if layer in pin.layers]
         role: dict[str, Any] = {"iam_role_arn": pin.role(stage, task.name)}
         functions[task.name] = role | ({"layers": layers} if layers else {})
@@ -113,8 +114,8 @@ def _buckets(stage: str, given: Mapping[str, str], pin: Pin) -> dict[str, str]:
     return found
 
 
-def _size(timeout: int, memory: int) -> dict[str, int]:
-    return {"lambda_timeout": timeout, "lambda_memory_size": memory}
+def _size(task: Task) -> dict[str, int]:
+    return {"lambda_timeout": task.timeout, "lambda_memory_size": task.memory}
 
 
 def _on_one_line(found: re.Match[str]) -> str:

@@ -21,3 +21,8 @@ def declared() -> tuple[Task, ...]:
 
 def of_system(system: str) -> list[Task]:
     return [task for task in declared() if task.system == system]
+
+
+def of_chalice() -> list[Task]:
+    """Those that Chalice deploys; the others run in a container image."""
+    return [task for task in declared() if not task.image]

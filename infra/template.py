@@ -10,10 +10,10 @@ from typing import Any
 from chalicelib.kernel import secrets
 from chalicelib.kernel.jobs import Task
 from chalicelib.kernel.settings import env_file
-from infra import access, fragments, images, machines, names, schedules, stores, tasks, watch
+from infra import access, events, fragments, images, machines, names, schedules, stores, tasks, watch
 from infra.fragments import CHAIN, Fragment
 
-NEEDS_FUNCTION = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::EventInvokeConfig"}
+NEEDS_FUNCTION = {events.SOURCE, "AWS::Lambda::EventInvokeConfig"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,10 @@ def _complete(
         case machines.MACHINE:
             short = resource["Properties"]["StateMachineName"]
             return {**machines.complete(key, resource, stage), **watch.machine(stage, key, short)}
+        case events.SOURCE:
+            return {key: events.source(resource, system, stage)}
+        case events.QUEUE:
+            return {key: events.queue(resource, system, stage)}
         case _:
             return {key: resource}
 
@@ -182,7 +186,7 @@ def _own_flows(part: Fragment, stage: str) -> list[dict[str, Any]]:
         statements += access.use_machine(stage, resource["Properties"]["StateMachineName"])
     own = [task.name for task in tasks.of_system(part.system)]
     queues = [f"{part.system}-dead"]
-    queues += [resource["Properties"]["QueueName"] for resource in part.of_type("AWS::SQS::Queue").values()]
+    queues += [resource["Properties"]["QueueName"] for resource in part.of_type(events.QUEUE).values()]
     if own and part.system != CHAIN:
         statements.append(access.invoke(stage, own))
     statements.append(access.use_queue([names.queue_arn(stage, queue) for queue in queues]))
