@@ -11,6 +11,7 @@ from . import clock
 from .tables import ConditionFailed, Table
 
 _TTL_SLACK_SECONDS = 60
+_ROUNDING_SECONDS = 1e-5  # the table adds decimals, we add doubles
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ def _take_another(table: Table, bucket: str, limit: Limit, now: float) -> float:
     change = "SET #arrival = #arrival + :step, #ttl = :ttl"
     try:
         table.update(
-            f"LIMIT#{bucket}", "-", change, when="#arrival <= :latest", step=limit.step, ttl=ttl, latest=latest
+            f"LIMIT#{bucket}",
+            "-",
+            change,
+            when="#arrival <= :latest",
+            step=limit.step,
+            ttl=ttl,
+            latest=latest + _ROUNDING_SECONDS,
         )
     except ConditionFailed as full:
         return max(0.001, (full.old or {})["arrival"] - latest) if full.old else 0.001
