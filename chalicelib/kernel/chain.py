@@ -139,12 +139,23 @@ def save_head(block: int) -> bool:
 def save_snapshot(system: str, block: int, subnet: Subnet) -> bool:
     """Write the pages of a new version, then switch; a lower block changes and refreshes nothing."""
     raw = codec.encode(subnet.model_dump(mode="json"))
-    version = hashlib.sha256(raw).hexdigest()[:24]
+    digest = hashlib.sha256(raw).hexdigest()[:24]
     current = table.get(f"SNAP#{system}", "HEAD")
     if current and current["block"] > block:
         return False
-    if not current or current["version"] != version:
-        _save_pages(system, version, zlib.compress(raw, 6))
+    if current and current["version"].startswith(digest):
+        return _switch(system, block, subnet, current["version"])
+    version = f"{digest}-{clock.new_hex(4)}"  # never a version again that may be on its way out
+    _save_pages(system, version, zlib.compress(raw, 6))
+    switched = _switch(system, block, subnet, version)
+    if not switched:
+        _retire(system, version)
+    elif current:
+        _retire(system, current["version"])
+    return switched
+
+
+def _switch(system: str, block: int, subnet: Subnet, version: str) -> bool:
     change = "SET #block = :block, #version = :version, #synced_at = :now, #netuid = :netuid"
     try:
         table.update(
@@ -153,8 +164,6 @@ def save_snapshot(system: str, block: int, subnet: Subnet) -> bool:
         )  # fmt: skip
     except ConditionFailed:
         return False
-    if current and current["version"] != version:
-        _retire(system, current["version"])
     return True
 
 

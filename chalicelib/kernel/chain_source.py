@@ -42,14 +42,16 @@ class ChainFile(BaseModel):
 
     block: int = Field(ge=0, lt=_LARGEST_BLOCK)
     block_at: float = Field(0, ge=0, lt=1e11)
-    block_seconds: float = Field(12, gt=0)
+    block_seconds: float = Field(12, gt=0, lt=1e6)
     frozen: bool = False
     subnets: dict[str, Subnet] = {}
 
     def block_now(self, now: float) -> int:
-        if self.frozen:
-            return self.block
-        return self.block + max(0, int((now - self.block_at) // self.block_seconds))
+        """A file whose clock has run away would lift the copy to a block that no later one reaches."""
+        passed = 0.0 if self.frozen else max(0.0, (now - self.block_at) // self.block_seconds)
+        if self.block + passed >= _LARGEST_BLOCK:
+            raise ChainUnreadable(f"block_at and block_seconds say that block {self.block + passed:g} is reached")
+        return self.block + int(passed)
 
 
 class FileSource:
