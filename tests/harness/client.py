@@ -1,16 +1,13 @@
-"""Calls the app as API Gateway does, in the test's process."""
+"""Calls the app through the laptop's gateway, in the test's process: what it refuses there it refuses here."""
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-import uuid
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from chalicelib.kernel.http import App
+from local.gateway import Gateway, Request
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,7 @@ class Client:
     """One app; paths as a client of the whole deployment would write them."""
 
     def __init__(self, app: App) -> None:
-        self._app = app
-        self._patterns = [
-            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), path)
-            for path in sorted(app.routes, key=lambda path: path.replace("{", "\uffff"))
-        ]
+        self._gateway = Gateway(app, report=_crashed)
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> Reply:
         return self.call("GET", path, headers=headers)
@@ -46,31 +39,9 @@ class Client:
     def call(self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None) -> Reply:
         """Send a request; anything but bytes goes as JSON."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        event = self._event(method, path, raw, headers or {})
-        reply = self._app(event, None)
-        content = base64.b64decode(reply["body"]) if reply["isBase64Encoded"] else reply["body"].encode()
-        return Reply(reply["statusCode"], reply["headers"], content)
+        answer = self._gateway.answer(Request(method, path, list((headers or {}).items()), raw))
+        return Reply(answer.status, dict(answer.headers), answer.body)
 
-    def _event(self, method: str, path: str, raw: bytes, headers: dict[str, str]) -> dict[str, Any]:
-        split = urlsplit(path)
-        bare = split.path.rstrip("/") or "/"
-        pattern, match = next((pattern, found) for regex, pattern in self._patterns if (found := regex.fullmatch(bare)))
-        query = parse_qs(split.query, keep_blank_values=True)
-        return {
-            "resource": pattern,
-            "path": split.path,
-            "httpMethod": method,
-            "headers": headers,
-            "multiValueQueryStringParameters": query or None,
-            "pathParameters": {name: unquote(value) for name, value in match.groupdict().items()} or None,
-            "stageVariables": None,
-            "requestContext": {
-                "resourcePath": pattern,
-                "httpMethod": method,
-                "path": split.path,
-                "requestId": str(uuid.uuid4()),
-                "identity": {"sourceIp": "127.0.0.1"},
-            },
-            "body": base64.b64encode(raw).decode(),
-            "isBase64Encoded": True,
-        }
+
+def _crashed(report: str) -> None:
+    raise AssertionError(f"the function crashed: {report}")
