@@ -19,8 +19,8 @@ from websockets.sync.client import ClientConnection, connect
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "pages are looked at with Debian's package `chromium`, which is not installed"
 _QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
 _PATIENCE_SECONDS = 20.0
 

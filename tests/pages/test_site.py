@@ -41,7 +41,9 @@ def test_the_reference_shows_routes_and_finds_one(page: Page, base_url: str) -> 
     page.open(base_url + "/leoma/docs")
     page.wait_for("document.querySelectorAll('#operations details').length > 5")
 
-    page.evaluate("const box = document.querySelector('#filter'); box.value = 'blacklist'; box.dispatchEvent(new Event('input'))")
+    page.evaluate(
+        "const box = document.querySelector('#filter'); box.value = 'blacklist'; box.dispatchEvent(new Event('input'))"
+    )
 
     shown = "[...document.querySelectorAll('#operations details')].filter((entry) => !entry.hidden)"
     assert page.evaluate(f"{shown}.every((entry) => entry.innerText.includes('blacklist'))")
