@@ -35,7 +35,8 @@ class Bucket:
         return _call("head_object", {"Bucket": self.name, "Key": key})
 
     def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
-        _call("put_object", {"Bucket": self.name, "Key": key, "Body": body, "ContentType": content_type})
+        if _call("put_object", {"Bucket": self.name, "Key": key, "Body": body, "ContentType": content_type}) is None:
+            raise RuntimeError(f"S3: there is no bucket {self.name}")
 
     def put_new(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> bool:
         """Write an object unless it exists; content-addressed keys make a lost race harmless."""
@@ -44,6 +45,11 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         _call("delete_object", {"Bucket": self.name, "Key": key})
+
+    def holds_below(self, prefix: str) -> bool:
+        """Whether any object's key starts so."""
+        answer = _call("list_objects_v2", {"Bucket": self.name, "Prefix": prefix, "MaxKeys": 1})
+        return bool(answer and answer.get("KeyCount"))
 
     def presign_get(self, key: str, seconds: int, **overrides: str) -> str:
         """A URL that reads one object for a while; no call is made."""
@@ -71,7 +77,7 @@ def _call(operation: str, request: dict[str, Any]) -> dict[str, Any] | None:
             if code == "InvalidRange":
                 raise RangeNotSatisfiable("The range lies outside the object") from None
             if code not in _RETRIED:
-                raise
+                raise RuntimeError(f"S3: {code}: {error.response['Error'].get('Message', '')}") from None
         except BotoCoreError:
             continue
         else:

@@ -43,7 +43,7 @@ class Route:
     refusals: dict[int, str] = field(default_factory=dict)
     body: type[Any] | None = None
     content_type: str = "application/json"
-    max_body: int = MAX_BODY_BYTES
+    body_limit: int | Callable[[], int] = MAX_BODY_BYTES
     listed: bool = True
 
     @functools.cached_property
@@ -61,6 +61,11 @@ class Route:
     @property
     def query_contract(self) -> type[Any] | None:
         return self.hints.get("query") if "query" in self.wants else None
+
+    @property
+    def max_body(self) -> int:
+        """Largest body in bytes; a limit that is a knob is read when it counts."""
+        return self.body_limit() if callable(self.body_limit) else self.body_limit
 
     @property
     def id(self) -> str:
@@ -96,7 +101,7 @@ class Router:
     method_not_allowed: str = "Method Not Allowed"
     too_large: str = "Request body too large"
     internal: str = "An internal error occurred"
-    max_body: int = MAX_BODY_BYTES
+    max_body: int | Callable[[], int] = MAX_BODY_BYTES
     cors_origins: Callable[[], Iterable[str]] = lambda: ("*",)
     headers: dict[str, str] = field(default_factory=dict)
     rephrase: Callable[[errors.Refusal], errors.Refusal] = lambda refusal: refusal
@@ -104,8 +109,8 @@ class Router:
 
     def route(self, method: str, path: str, **options: Any) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            options.setdefault("max_body", self.max_body)
-            self.routes.append(Route(self.system, method, path, handler, **options))
+            limit = options.pop("max_body", self.max_body)
+            self.routes.append(Route(self.system, method, path, handler, body_limit=limit, **options))
             return handler
 
         return register
