@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
+from typing import Any
 
 from chalicelib.kernel import clock, keys
-from chalicelib.kernel.errors import Invalid, Malformed, Unauthenticated, Unavailable
-from chalicelib.kernel.http import Request, missing_header
+from chalicelib.kernel.blobs import Bucket
+from chalicelib.kernel.errors import Invalid, Malformed, NotFound, Unavailable
+from chalicelib.kernel.http import Answer, Request, problem
 from chalicelib.kernel.pages import VERSION
-from chalicelib.kernel.routing import Auth, Router
+from chalicelib.kernel.routing import Router
 
-from . import domain, store
+from . import auth, domain, samples, store, views
+from .auth import admin, validator
 from .contracts import (
+    AggregatedScores,
     BlacklistEntry,
     BlacklistRemoval,
     Health,
+    LatestTask,
     LeomaSettings,
+    Miner,
     MinerList,
+    MinerScores,
+    MinerTask,
+    MinerTasksQuery,
+    NewBatch,
     NewBlacklistEntry,
+    NewSample,
+    Ranks,
+    RecentQuery,
+    Sample,
+    SampleListQuery,
+    ScoreStats,
+    TaskDetail,
+    TaskMinerDetail,
+    TaskSamplesQuery,
+    ValidatorScores,
+    ValidatorSummary,
+    Weights,
 )
 
 api = Router(
@@ -25,61 +46,13 @@ api = Router(
     "Leoma",
     "Samples of validators, verdicts weighted by stake, ranks and weights of an image-to-video subnet.",
     cors_origins=lambda: LeomaSettings.current().cors_origins,
+    max_body=lambda: LeomaSettings.current().max_body_size,
 )
-_HEADERS = {
-    "X-Validator-Hotkey": "The caller's hotkey, SS58.",
-    "X-Signature": "Hex sr25519 signature of `<sha256 hex of the body>:<timestamp>`.",
-    "X-Timestamp": "Unix seconds, within five minutes of the server's clock (see `/time`).",
-}
-
-
-def _validator(request: Request) -> str:
-    """The signer: not blacklisted, with a fresh signature of its own, and a validator or an admin."""
-    sent = {name: request.header(name) for name in _HEADERS}
-    missing = [missing_header(name) for name, value in sent.items() if value is None]
-    if missing:
-        raise Invalid(missing, code="missing_headers")
-    hotkey, signature, timestamp = (value or "" for value in sent.values())
-    settings = LeomaSettings.current()
-    domain.check_timestamp(timestamp, now=clock.now(), window=settings.signature_expiry_seconds)
-    blacklisted, registered = store.standing(hotkey)
-    domain.check_caller(blacklisted=blacklisted)
-    raw_signature = _verified(hotkey, signature, domain.signed_message(request.body, timestamp))
-    domain.check_registered(hotkey, settings.admin_hotkeys, registered=registered)
-    if settings.replay_cache:
-        _bind(request, hotkey, raw_signature, settings.signature_expiry_seconds)
-    return hotkey
-
-
-def _admin(request: Request) -> str:
-    hotkey = _validator(request)
-    domain.check_admin(hotkey, LeomaSettings.current().admin_hotkeys)
-    return hotkey
-
-
-def _verified(hotkey: str, signature: str, message: bytes) -> bytes:
-    try:
-        raw = keys.signature_from_hex(signature, prefixes=(None, "0x"))
-        key = keys.public_key(hotkey)
-    except (keys.BadSignature, keys.BadAddress):
-        raise Unauthenticated("Signature verification failed", code="signature_malformed") from None
-    if not keys.verify(key, message, raw, schemes=(keys.SR25519,)):
-        raise Unauthenticated("Invalid signature", code="signature_invalid")
-    return raw
-
-
-def _bind(request: Request, hotkey: str, signature: bytes, window: int) -> None:
-    """The message names neither method nor path: a signature's first use binds it, as long as it could be fresh."""
-    target = f"{request.method} {request.path_below_mount}?{sorted(request.query.items())}"
-    use = hashlib.sha256(target.encode("utf-8", "surrogateescape")).hexdigest()
-    token = f"{hotkey}#{hashlib.sha256(signature).hexdigest()}"
-    if not store.claim_signature(token, use, expires_at=clock.now() + 2 * window):
-        raise Unauthenticated("Signature was already used for another request", code="signature_replayed")
-
-
-_REFUSED = {401: "No valid, fresh signature of somebody entitled.", 422: "A header is missing."}
-validator = Auth(_validator, "validator", _HEADERS, _REFUSED)
-admin = Auth(_admin, "admin", _HEADERS, _REFUSED | {403: "The signer is no admin."})
+_CLIP_URL_SECONDS = 3600
+_LONGEST_TASK = 10
+_NOT_AN_ADDRESS = {400: "Not an SS58 address."}
+_NO_ADDRESS_OR_MINER = {**_NOT_AN_ADDRESS, 404: "No such miner."}
+_NOT_STORED = {409: "The task is too old to edit.", 429: "The day's quota is used up."}
 
 
 def ss58(text: str) -> str:
@@ -105,10 +78,217 @@ def health() -> Health:
     )
 
 
+# --- miners
+
+
 @api.get("/miners/list")
 def miners() -> MinerList:
     """Every stored miner, by uid."""
     return domain.miner_list(store.miners())
+
+
+@api.get("/miners/all", auth=validator)
+def all_miners() -> MinerList:
+    """The same for validators."""
+    return domain.miner_list(store.miners())
+
+
+@api.get("/miners/valid", auth=validator)
+def valid_miners() -> MinerList:
+    """Only miners that passed validation, by uid; `total` counts all."""
+    return domain.valid_miners(store.miners())
+
+
+@api.get("/miners/uid/{uid}", refusals={404: "No such miner.", 422: "Not a number."})
+def miner_by_uid(uid: str) -> Miner:
+    """One miner by its uid."""
+    if not uid.removeprefix("-").isascii() or not uid.removeprefix("-").isdecimal():
+        text = "Input should be a valid integer, unable to parse string as an integer"
+        raise Invalid([problem("int_parsing", ["path", "uid"], text, uid[:64])], code="invalid_request")
+    return _miner(lambda miner: str(miner.uid) == (uid.lstrip("0") or "0"))
+
+
+@api.get("/miners/info/{miner_hotkey}", refusals=_NO_ADDRESS_OR_MINER)
+def miner_info(miner_hotkey: str) -> Miner:
+    """One miner by its hotkey."""
+    ss58(miner_hotkey)
+    return _miner(lambda miner: miner.hotkey == miner_hotkey)
+
+
+@api.get("/miners/{miner_hotkey}", refusals=_NO_ADDRESS_OR_MINER)
+def miner_by_hotkey(miner_hotkey: str) -> Miner:
+    """One miner by its hotkey."""
+    ss58(miner_hotkey)
+    return _miner(lambda miner: miner.hotkey == miner_hotkey)
+
+
+def _miner(is_it: Any) -> Miner:
+    found = next((miner for miner in store.miners() if is_it(miner)), None)
+    if not found:
+        raise NotFound("Miner not found", code="miner_not_found")
+    return found
+
+
+@api.get("/miners/{miner_hotkey}/tasks", refusals=_NOT_AN_ADDRESS)
+def tasks_of_miner(miner_hotkey: str) -> list[MinerTask]:
+    """Every task of a miner with its verdict under the stakes of now, newest first."""
+    return samples.tasks_of_miner(ss58(miner_hotkey))
+
+
+# --- samples
+
+
+@api.post("/samples", auth=validator, refusals=_NOT_STORED)
+def add_sample(body: NewSample, caller: str, request: Request) -> Sample:
+    """Store the signer's verdict; a repeat replaces it."""
+    batch = NewBatch.model_construct(signature=None, samples=[body])
+    return samples.submit(caller, batch, auth.signature_mark(request), loc=["body"])[0]
+
+
+@api.post("/samples/batch", auth=validator, body=NewBatch, refusals={400: "Over 100, or two tasks.", **_NOT_STORED})
+def add_samples(request: Request, caller: str) -> list[Sample]:
+    """Store up to 100 verdicts, all or none, and answer them in order."""
+    domain.check_batch_size(request.json)
+    batch = request.read_body(NewBatch)
+    domain.check_one_task(batch)
+    return samples.submit(caller, batch, auth.signature_mark(request), loc=["body", "samples", ...])
+
+
+@api.get("/samples/list")
+def recent_samples(query: RecentQuery) -> Answer:
+    """The newest samples of everybody."""
+    return samples.listed(samples.newest(query.limit))
+
+
+@api.get("/samples/task", refusals=_NOT_AN_ADDRESS)
+def samples_of_task(query: TaskSamplesQuery) -> Answer:
+    """A validator's samples of one task, by miner."""
+    ss58(query.validator_hotkey)
+    if query.task_key is None:
+        raise Invalid([problem("missing", ["query", "task_id"], "Field required")], code="invalid_request")
+    return samples.listed(samples.of_task(query.validator_hotkey, query.task_key))
+
+
+@api.get("/samples/validator/{validator_hotkey}", auth=validator, refusals=_NOT_AN_ADDRESS)
+def samples_of_validator(validator_hotkey: str, query: SampleListQuery) -> Answer:
+    """A validator's newest samples."""
+    return samples.listed(samples.of_validator(ss58(validator_hotkey), query.limit))
+
+
+@api.get("/samples/miner/{miner_hotkey}", auth=validator, refusals=_NOT_AN_ADDRESS)
+def samples_of_miner(miner_hotkey: str, query: SampleListQuery) -> Answer:
+    """The newest samples about a miner."""
+    return samples.listed(samples.of_miner(ss58(miner_hotkey), query.limit))
+
+
+# --- scores
+
+
+@api.get("/scores")
+def scores() -> AggregatedScores:
+    """Every scored miner's record over the newest tasks."""
+    kept = store.rendered("scores")
+    return (
+        _as_is(kept) if kept else AggregatedScores(scores={}, total_validators=0, updated_at=clock.stamp(clock.now()))
+    )
+
+
+@api.get("/scores/validators")
+def validator_summaries() -> list[ValidatorSummary]:
+    """What each validator's samples add up to."""
+    kept = store.rendered("summaries")
+    return _as_is(kept) if kept else []
+
+
+@api.get("/scores/rank")
+def ranks() -> Ranks:
+    """The rank list of the last scorer run."""
+    kept = store.rendered("rank")
+    return _as_is(kept) if kept else Ranks(ranks=[])
+
+
+@api.get("/scores/stats")
+def stats() -> ScoreStats:
+    """How much was sampled and scored."""
+    empty = ScoreStats(
+        total_validators=0, total_miners=0, total_samples=0, total_score_entries=0, overall_pass_rate=0.0
+    )
+    kept = store.rendered("stats")
+    return _as_is(kept) if kept else empty
+
+
+@api.get("/scores/miner/{miner_hotkey}", refusals=_NOT_AN_ADDRESS)
+def miner_scores(miner_hotkey: str) -> MinerScores:
+    """One miner's scores by validator."""
+    kept = store.snapshot("matrix")
+    return views.miner_scores(ss58(miner_hotkey), kept.content if kept else None)
+
+
+@api.get("/scores/validator/{validator_hotkey}", refusals=_NOT_AN_ADDRESS)
+def validator_scores(validator_hotkey: str) -> ValidatorScores:
+    """One validator's scores by miner."""
+    kept = store.snapshot("matrix")
+    return views.validator_scores(ss58(validator_hotkey), kept.content if kept else None)
+
+
+@api.get("/weights")
+def weights() -> Weights:
+    """What validators set on chain: the last list, however old; `X-Snapshot-Age` says how old in seconds."""
+    kept = store.rendered("weights")
+    return _as_is(kept) if kept else Weights(winner_uid=0, miners=[])
+
+
+def _as_is(kept: store.Rendered) -> Any:
+    """A snapshot's bytes, with its age and the block it was made at."""
+    headers = {"X-Snapshot-Age": str(max(0, int(clock.now() - kept.at)))}
+    if kept.block is not None:
+        headers["X-Snapshot-Block"] = str(kept.block)
+    return Answer(kept.body, headers=headers)
+
+
+# --- tasks
+
+
+@api.get("/tasks/latest", refusals={404: "No task was published yet."})
+def latest_task() -> LatestTask:
+    """The newest task that validators may judge."""
+    task = store.latest_task()
+    if task is None:
+        raise NotFound("No task sampled yet", code="no_task")
+    return LatestTask(task_id=task)
+
+
+@api.get("/tasks", refusals=_NOT_AN_ADDRESS)
+def tasks(query: MinerTasksQuery) -> list[MinerTask]:
+    """Every task of a miner with its verdict under the stakes of now, newest first."""
+    return samples.tasks_of_miner(ss58(query.miner_hotkey))
+
+
+@api.get("/tasks/{task_id}", refusals={404: "No such task."})
+def task(task_id: str) -> TaskDetail:
+    """Every miner's verdict on one task."""
+    return samples.task(_task_number(task_id), _clip_url)
+
+
+@api.get("/tasks/{task_id}/miner/{miner_hotkey}", refusals={**_NOT_AN_ADDRESS, 404: "Nobody judged it."})
+def task_of_miner(task_id: str, miner_hotkey: str) -> TaskMinerDetail:
+    """One miner's clip of one task: where it stands, and every verdict on it."""
+    return samples.task_of_miner(_task_number(task_id), ss58(miner_hotkey), _clip_url)
+
+
+def _task_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > _LONGEST_TASK:
+        raise NotFound("Not Found", code="route_not_found")
+    return int(text)
+
+
+def _clip_url(path: str) -> str | None:
+    """Signed for the configured bucket only, whatever bucket a validator named; nothing where there is none."""
+    bucket = LeomaSettings.current().samples_bucket
+    return Bucket(bucket).presign_get(path, _CLIP_URL_SECONDS) if bucket else None
+
+
+# --- blacklist
 
 
 @api.get("/blacklist")
@@ -123,7 +303,7 @@ def blacklisted_hotkeys() -> list[str]:
     return [entry.hotkey for entry in store.blacklist()]
 
 
-@api.get("/blacklist/{hotkey}", refusals={400: "Not an SS58 address.", 404: "Not blacklisted."})
+@api.get("/blacklist/{hotkey}", refusals={**_NOT_AN_ADDRESS, 404: "Not blacklisted."})
 def blacklist_entry(hotkey: str) -> BlacklistEntry:
     """One entry."""
     return store.blacklist_entry(ss58(hotkey))
@@ -135,7 +315,7 @@ def add_to_blacklist(body: NewBlacklistEntry, caller: str) -> BlacklistEntry:
     return store.add_to_blacklist(body.hotkey, body.reason, caller)
 
 
-@api.delete("/blacklist/{hotkey}", auth=admin, refusals={400: "Not an SS58 address.", 404: "Not blacklisted."})
+@api.delete("/blacklist/{hotkey}", auth=admin, refusals={**_NOT_AN_ADDRESS, 404: "Not blacklisted."})
 def remove_from_blacklist(hotkey: str, caller: str) -> BlacklistRemoval:
     """Take a hotkey off the blacklist."""
     store.remove_from_blacklist(ss58(hotkey))

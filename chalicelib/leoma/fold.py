@@ -1,0 +1,255 @@
+"""The fold: turns committed batches into task sheets, totals, the recent list, miners' tasks and evaluation results.
+
+It starts from what the sheets say, never from what a batch says, so running it twice, late, or after a crash at any
+point gives the same. A batch whose number was taken but that no sheet knows yet is waited for as long as its request
+could still be running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chalicelib.kernel import clock, telemetry
+from chalicelib.kernel.blobs import Bucket
+from chalicelib.kernel.errors import Unavailable
+from chalicelib.kernel.tables import ConditionFailed
+
+from . import jobstore, samples, sheets, store
+from .contracts import LeomaSettings, task_of
+from .sheets import Sheet, TaskSheet, Totals, Votes
+
+LOCK_SECONDS = 120
+_WAIT_FOR_A_BATCH_SECONDS = 60
+_TASKS_PER_TRANSACTION = 8
+_MOST_OPEN_TASKS = 16
+_KEPT_OPEN_TASKS = 8
+_MINERS_AT_A_TIME = 100
+
+Change = tuple[str, str]
+
+
+@dataclass
+class Memory:
+    """What the last fold had seen: batch numbers per writer, those still waited for, tasks not yet in blocks."""
+
+    seen: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, dict[str, float]] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    newest: int = 0
+
+
+def newest_task() -> int:
+    """The highest task among the samples."""
+    return _memory().newest
+
+
+def _memory() -> Memory:
+    found = jobstore.state("fold")
+    return Memory(**found) if found else Memory()
+
+
+def fold() -> bool:
+    """One pass over what is new; False where another one is at it."""
+    with jobstore.lock("fold", LOCK_SECONDS) as alone:
+        if alone:
+            _fold()
+        return alone
+
+
+def _fold() -> None:
+    memory = _memory()
+    written = jobstore.writers()
+    _retry_results()
+    if not any(memory.waiting.values()) and written == memory.seen:
+        return
+    touched, numbers = _touched(memory, written)
+    now = clock.now()
+    arrived: set[tuple[str, int]] = set()
+    changed: dict[Change, Sheet] = {}
+    for first in range(0, len(touched), _TASKS_PER_TRANSACTION):
+        group = touched[first : first + _TASKS_PER_TRANSACTION]
+        changed |= _fold_tasks(group, arrived)
+    _update_recent(changed)
+    _open_tasks(memory, {key for key, _ in changed})
+    memory.seen = written
+    memory.waiting = _still_waiting(memory.waiting, numbers, arrived, now)
+    jobstore.save_state("fold", memory.__dict__)
+
+
+def _touched(memory: Memory, written: Mapping[str, int]) -> tuple[list[str], dict[str, list[int]]]:
+    """Tasks that new or awaited batches name, and all those batch numbers."""
+    tasks: set[str] = set()
+    numbers: dict[str, list[int]] = {}
+    for validator, newest in written.items():
+        awaited = [int(number) for number in memory.waiting.get(validator, {})]
+        after = memory.seen.get(validator, 0)
+        if newest <= after and not awaited:
+            continue
+        first = min([after + 1, *awaited])
+        found = jobstore.batch_tasks(validator, first - 1, newest)
+        wanted = [*awaited, *range(after + 1, newest + 1)]
+        numbers[validator] = wanted
+        for number in wanted:
+            tasks.update(found.get(number, ()))
+    return sorted(tasks), numbers
+
+
+def _still_waiting(
+    before: Mapping[str, Mapping[str, float]],
+    numbers: Mapping[str, Iterable[int]],
+    arrived: set[tuple[str, int]],
+    now: float,
+) -> dict[str, dict[str, float]]:
+    """Numbers that no sheet knows: abandoned, or about to arrive; given up when their request must be over."""
+    waiting: dict[str, dict[str, float]] = {}
+    for validator, wanted in numbers.items():
+        for number in wanted:
+            since = before.get(validator, {}).get(str(number), now)
+            if (validator, number) not in arrived and now - since < _WAIT_FOR_A_BATCH_SECONDS:
+                waiting.setdefault(validator, {})[str(number)] = since
+    return waiting
+
+
+def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> dict[Change, Sheet]:
+    """Bring some task sheets up to their sheets, with the totals that follow, in one transaction."""
+    tasks: dict[str, tuple[str, store.Item]] = {}
+    changed: dict[Change, Sheet] = {}
+    steps: list[tuple[str, Votes, Votes]] = []
+    for key in keys:
+        folded, rows = jobstore.task_rows(key)
+        before = sheets.task_of(folded)
+        now = {validator: sheets.sheet_of(item) for validator, item in rows.items()}
+        arrived |= {(validator, commit.number) for validator, sheet in now.items() for commit in sheet.commits}
+        moved = {v: sheet for v, sheet in now.items() if before.voters.get(v) != sheet.votes}
+        if not moved:
+            continue
+        steps += [(v, before.voters.get(v, {}), sheet.votes) for v, sheet in moved.items()]
+        changed |= {(key, v): sheet for v, sheet in moved.items()}
+        after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
+        tasks[key] = (before.version, sheets.task_fields(after))
+    if tasks:
+        jobstore.move_tasks(tasks, _moved_totals(steps), _write_results(changed))
+    return changed
+
+
+def _moved_totals(steps: Sequence[tuple[str, Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
+    names = list(dict.fromkeys(validator for validator, _, _ in steps))
+    known = {name: sheets.totals_of(item) for name, item in jobstore.totals_of(names).items()}
+    after: dict[str, Totals] = dict(known)
+    for validator, before, now in steps:
+        after[validator] = after[validator].plus(before, now)
+    return {
+        name: (known[name].version, sheets.totals_fields(replace(totals, version=clock.new_hex(6))))
+        for name, totals in after.items()
+    }
+
+
+# --- evaluation results
+
+
+def _write_results(changed: Mapping[Change, Sheet]) -> list[Change]:
+    """Put each changed result object; answers those that could not be written and are due."""
+    return [change for change, sheet in changed.items() if not _write_result(*change, sheet)]
+
+
+def _write_result(key: str, validator: str, sheet: Sheet) -> bool:
+    bucket = LeomaSettings.current().samples_bucket
+    task = task_of(key)
+    if task is None or not bucket:
+        return True
+    name = f"{task}/evaluation_results/{validator.replace('/', '_')}.json"
+    try:
+        Bucket(bucket).put(name, samples.result_object(validator, sheet), content_type="application/json")
+    except (Unavailable, RuntimeError):
+        telemetry.log("evaluation result not written", system="leoma", task=task, validator=validator)
+        return False
+    return True
+
+
+def _retry_results() -> None:
+    for key, validator in jobstore.results_due():
+        sheet = sheets.sheet_of(store.sheet(validator, key))
+        if _write_result(key, validator, sheet):
+            jobstore.result_written(key, validator)
+
+
+# --- recent samples, miners' tasks
+
+
+def _update_recent(changed: Mapping[Change, Sheet]) -> None:
+    """The newest references: (validator, task, id, passed, latency, at, batch, place)."""
+    if not changed:
+        return
+    held = store.snapshot("recent")
+    rows = [row for row in (held.content if held else []) if (row[1], row[0]) not in changed]
+    for (key, validator), sheet in changed.items():
+        rows += [[validator, key, *vote] for vote in sheet.votes.values()]
+    rows.sort(key=lambda row: (-row[5], -row[2]))
+    jobstore.save_snapshots({"recent": rows[: samples.RECENT]}, at=clock.now())
+
+
+def _open_tasks(memory: Memory, changed: Iterable[str]) -> None:
+    """Changed tasks are read from their task sheets until they settle into blocks."""
+    numbered = {key for key in changed if task_of(key) is not None}
+    if not numbered:
+        return
+    memory.newest = max(memory.newest, *(int(key) for key in numbered))
+    tasks = sorted(set(memory.open) | numbered)
+    if len(tasks) > _MOST_OPEN_TASKS:
+        settled, tasks = tasks[:-_KEPT_OPEN_TASKS], tasks[-_KEPT_OPEN_TASKS:]
+        _settle(settled)
+    memory.open = tasks
+    jobstore.save_snapshots({"open": tasks}, at=clock.now())
+
+
+def _settle(keys: Sequence[str]) -> None:
+    """Write tasks into the blocks of every miner they name; a task that opens again overrides its line."""
+    lines: dict[tuple[str, str], list[sheets.TaskLine]] = {}
+    for first in range(0, len(keys), _TASKS_PER_TRANSACTION):
+        some = store.task_sheets(keys[first : first + _TASKS_PER_TRANSACTION], consistent=True)
+        for key, item in some.items():
+            task = int(key)
+            for miner, votes in sheets.task_of(item).by_miner().items():
+                place = (miner, sheets.block_number(task))
+                lines.setdefault(place, []).append(sheets.line(task, votes))
+    places = list(lines)
+    for first in range(0, len(places), _MINERS_AT_A_TIME):
+        some_places = places[first : first + _MINERS_AT_A_TIME]
+        held = jobstore.blocks_at(some_places)
+        bodies = {}
+        for place in some_places:
+            known = {line.task: line for line in sheets.block_lines(held[place])} if place in held else {}
+            known |= {line.task: line for line in lines[place]}
+            bodies[place] = sheets.block_body(known[task] for task in sorted(known))
+        jobstore.save_blocks(bodies)
+
+
+def catch_up() -> None:
+    """Fold until nothing is new; a pass that lost to another starts over."""
+    deadline = clock.monotonic() + LOCK_SECONDS
+    while clock.monotonic() < deadline:
+        try:
+            if fold():
+                return
+        except ConditionFailed:
+            continue
+        clock.sleep(clock.jitter(0.2))
+
+
+def votes_on(keys: Sequence[str]) -> list[dict[str, dict[str, bool]]]:
+    """Who voted how on each task that has votes, by miner."""
+    found: list[dict[str, dict[str, bool]]] = []
+    for first in range(0, len(keys), _MINERS_AT_A_TIME):
+        for item in store.task_sheets(keys[first : first + _MINERS_AT_A_TIME], consistent=True).values():
+            by_miner = sheets.task_of(item).by_miner()
+            if by_miner:
+                found.append(
+                    {miner: {voter: vote.passed for voter, vote in votes.items()} for miner, votes in by_miner.items()}
+                )
+    return found
+
+
+def samples_stored(totals: Iterable[Any]) -> int:
+    return sum(sheets.totals_of(item).samples for item in totals)

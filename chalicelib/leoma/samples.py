@@ -1,0 +1,307 @@
+"""Samples on their way in and out: a batch is written first and counts when its sheets point to it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from chalicelib.kernel import clock, codec, keys
+from chalicelib.kernel.errors import Contended, Invalid, NotFound
+from chalicelib.kernel.http import Answer
+from chalicelib.kernel.tables import ConditionFailed, until_decided
+
+from . import domain, sheets, store, views
+from .contracts import LeomaSettings, MinerTask, NewBatch, Sample, TaskDetail, TaskMinerDetail, task_key
+from .sheets import Commit, Entry, Sheet, TaskLine, TaskSheet, Texts, Vote
+
+RECENT = 500
+_REMEMBERED_BATCHES = 256
+_LARGEST_ANSWER = 4_000_000
+_BATCHES_LOOKED_AT = 600
+_TASKS_AT_A_TIME = 10
+
+Found = tuple[str, Entry, Vote]
+
+
+# --- in
+
+
+def submit(validator: str, batch: NewBatch, mark: str, *, loc: Sequence[object]) -> list[Sample]:
+    """Store a batch, all or nothing; a competitor's change of the same sheets lets the merge run again."""
+    if not batch.samples:
+        return []
+    settings = LeomaSettings.current()
+    wanted = list(dict.fromkeys(sample.task_key for sample in batch.samples))
+    latest, items = store.intake(validator, wanted)
+    known = {key: sheets.sheet_of(item) for key, item in items.items()}
+    domain.check_published(batch, latest, settings.task_id_ahead_max, loc)
+    domain.check_editable(batch, known, latest, settings.sample_edit_window_tasks)
+    domain.check_not_superseded(batch, known, mark)
+    signatures = _signatures(validator, batch)
+    number, first_id = store.next_batch(validator, len(batch.samples), settings.sample_daily_quota)
+    submission = _Submission(validator, batch, Commit(number, mark), first_id, signatures, known)
+    return until_decided(submission.settle)
+
+
+@dataclass
+class _Submission:
+    """A batch that passed every check, on its way into the sheets as they were read last."""
+
+    validator: str
+    batch: NewBatch
+    commit: Commit
+    first_id: int
+    signatures: dict[str, tuple[str, bool]]
+    known: dict[str, Sheet]
+    written: tuple[list[Entry], list[tuple[str, int]]] | None = None
+
+    def settle(self) -> list[Sample]:
+        kept = {place: texts_at(self.validator, *place) for place in domain.kept_places(self.batch, self.known)}
+        stored = domain.store_batch(self.batch, self.known, kept, first_id=self.first_id, now=clock.now())
+        stored = domain.placed(stored, self._write(stored), self.commit)
+        try:
+            store.move_sheets(self.validator, {key: self._change(key, sheet) for key, sheet in stored.sheets.items()})
+        except ConditionFailed:
+            found = store.sheets(self.validator, list(self.known))
+            self.known = {key: sheets.sheet_of(item) for key, item in found.items()}
+            raise Contended from None
+        pairs = zip(stored.entries, stored.votes, strict=True)
+        return [views.sample(self.validator, entry, vote) for entry, vote in pairs]
+
+    def _write(self, stored: domain.Stored) -> list[tuple[str, int]]:
+        """Where each entry stands; another attempt writes again only what came out differently."""
+        if self.written and self.written[0] == stored.entries:
+            return self.written[1]
+        cut = sheets.parts(stored.entries)
+        names = store.batch_names(self.commit.number, len(cut))
+        refs = [(name, place) for name, part in zip(names, cut, strict=True) for place in range(len(part))]
+        _save_texts(self.validator, refs, stored)
+        store.save_batch(self.validator, names, [sheets.pack(part) for part in cut], list(self.known))
+        self.written = (stored.entries, refs)
+        return refs
+
+    def _change(self, key: str, sheet: Sheet) -> tuple[str, store.Item]:
+        new = replace(sheet, version=clock.new_hex(6))
+        if key in self.signatures:
+            signature, verified = self.signatures[key]
+            new = replace(new, signature=signature, verified=verified, signed=f"{self.commit.number:010d}")
+        return self.known[key].version, sheets.sheet_fields(new)
+
+
+def _signatures(validator: str, batch: NewBatch) -> dict[str, tuple[str, bool]]:
+    """Per task the evaluation signature that came last, and whether it verifies."""
+    found = {}
+    if batch.signature:
+        found[batch.samples[0].task_key] = (
+            batch.signature,
+            _verifies(validator, batch.signature, domain.evaluation_digest(batch.samples)),
+        )
+    for sample in batch.samples:
+        if sample.evaluation_signature:
+            digest = domain.evaluation_digest([sample])
+            verified = _verifies(validator, sample.evaluation_signature, digest)
+            found[sample.task_key] = (sample.evaluation_signature, verified)
+    if LeomaSettings.current().strict_eval_signature and not all(verified for _, verified in found.values()):
+        raise Invalid("The evaluation signature does not verify", code="evaluation_signature_invalid")
+    return found
+
+
+def _verifies(validator: str, signature: str, digest: bytes) -> bool:
+    try:
+        raw = keys.signature_from_hex(signature)
+        return keys.verify(keys.public_key(validator), digest, raw, schemes=(keys.SR25519,))
+    except (keys.BadSignature, keys.BadAddress):
+        return False
+
+
+def _save_texts(validator: str, refs: Sequence[tuple[str, int]], stored: domain.Stored) -> None:
+    """One object per batch part, for those samples whose texts are long."""
+    far: dict[str, list[Texts | None]] = {}
+    for (name, _), entry, texts in zip(refs, stored.entries, stored.texts, strict=True):
+        far.setdefault(name, []).append(texts if entry.texts is None else None)
+    for name, texts_of_part in far.items():
+        if any(texts_of_part):
+            store.save_texts(validator, name, texts_of_part)
+
+
+# --- out
+
+
+_remembered: dict[tuple[str, str], list[Entry]] = {}
+_remembering = threading.Lock()
+
+
+def entries(wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Entry]]:
+    """Batches by (validator, name); a batch never changes, so each is read once per process."""
+    names = list(dict.fromkeys(wanted))
+    with _remembering:
+        found = {name: _remembered[name] for name in names if name in _remembered}
+    missing = [name for name in names if name not in found]
+    if missing:
+        read = {name: sheets.entries_of(body) for name, body in store.batches(missing).items()}
+        found |= read
+        _remember(read)
+    return found
+
+
+def _remember(read: Mapping[tuple[str, str], list[Entry]]) -> None:
+    with _remembering:
+        for name, batch in list(read.items())[:_REMEMBERED_BATCHES]:
+            if len(_remembered) >= _REMEMBERED_BATCHES:
+                del _remembered[next(iter(_remembered))]
+            _remembered[name] = batch
+
+
+def texts_at(validator: str, name: str, place: int) -> Texts:
+    """A stored sample's artifacts, wherever they stand."""
+    entry = entries([(validator, name)])[validator, name][place]
+    if entry.texts is not None:
+        return entry.texts
+    first, second, third = store.far_texts(validator, name)[place]
+    return (first, second, third)
+
+
+def _located(votes: Sequence[tuple[str, Vote]]) -> list[Found]:
+    """The samples behind votes, in the order of the votes."""
+    read = entries((validator, vote.batch) for validator, vote in votes)
+    return [(validator, read[validator, vote.batch][vote.place], vote) for validator, vote in votes]
+
+
+def listed(found: Iterable[Found]) -> Answer:
+    """Samples as an answer that never outgrows what a function may return."""
+    rendered: list[bytes] = []
+    size = 0
+    for validator, entry, vote in found:
+        one = codec.encode(views.sample(validator, entry, vote))
+        size += len(one) + 1
+        if size > _LARGEST_ANSWER:
+            break
+        rendered.append(one)
+    return Answer(b"[" + b",".join(rendered) + b"]")
+
+
+def newest(limit: int) -> list[Found]:
+    """The newest samples of everybody, as the last fold saw them."""
+    kept = store.snapshot("recent")
+    rows = kept.content[:limit] if kept else []
+    return _located([(row[0], Vote(*row[2:])) for row in rows])
+
+
+def of_task(validator: str, key: str) -> list[Found]:
+    """A validator's samples of one task, as of now, by miner."""
+    votes = sheets.sheet_of(store.sheet(validator, key)).votes
+    return _located([(validator, votes[miner]) for miner in sorted(votes)])
+
+
+def of_validator(validator: str, limit: int) -> list[Found]:
+    """A validator's newest samples as of now: batches backwards, skipping what was replaced since."""
+    found: list[Found] = []
+    pending: list[store.Item] = []
+    for item in store.newest_batches(validator, _BATCHES_LOOKED_AT):
+        pending.append(item)
+        if sum(len(batch["tasks"]) for batch in pending) < _TASKS_AT_A_TIME:
+            continue
+        found += _still_valid(validator, pending)
+        pending = []
+        if len(found) >= limit:
+            break
+    found += _still_valid(validator, pending)
+    return sorted(found, key=lambda one: (-one[2].at, -one[2].id))[:limit]
+
+
+def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
+    tasks = list(dict.fromkeys(key for item in items for key in item["tasks"]))
+    read = {key: sheets.sheet_of(item) for key, item in store.sheets(validator, tasks).items()} if tasks else {}
+    found = []
+    for item in items:
+        for place, entry in enumerate(sheets.entries_of(item["body"])):
+            vote = read[entry.task_key].votes.get(entry.miner)
+            if vote and (vote.batch, vote.place) == (item["sk"], place):
+                found.append((validator, entry, vote))
+    return found
+
+
+def of_miner(miner: str, limit: int) -> list[Found]:
+    """The newest samples about a miner: tasks by their newest vote, until no older task can matter."""
+    found: list[tuple[str, Vote]] = []
+    lines = sorted(_lines(miner), key=lambda line: -line.updated)
+    for first in range(0, min(len(lines), limit), _TASKS_AT_A_TIME):
+        if len(found) >= limit and found[limit - 1][1].at >= lines[first].updated:
+            break
+        some = store.task_sheets([task_key(line.task) for line in lines[first : first + _TASKS_AT_A_TIME]])
+        for item in some.values():
+            found += sheets.task_of(item).of_miner(miner).items()
+        found.sort(key=lambda one: (-one[1].at, -one[1].id))
+    return _located(found[:limit])
+
+
+# --- tasks
+
+
+@functools.lru_cache(maxsize=64)
+def _task_sheet(version: str, body: bytes) -> TaskSheet:
+    """Unpacked once per version."""
+    return sheets.task_of({"version": version, "body": body})
+
+
+def _unpacked(item: store.Item | None) -> TaskSheet:
+    return _task_sheet(item["version"], item["body"]) if item else TaskSheet()
+
+
+def _lines(miner: str) -> Iterator[TaskLine]:
+    """A miner's tasks: the settled ones from its blocks, the open ones from their task sheets."""
+    held = store.snapshot("open")
+    keys_of_open = list(held.content) if held else []
+    open_tasks = store.task_sheets(keys_of_open) if keys_of_open else {}
+    for body in store.blocks(miner):
+        yield from (line for line in sheets.block_lines(body) if task_key(line.task) not in open_tasks)
+    for key, item in open_tasks.items():
+        votes = _unpacked(item).of_miner(miner)
+        if votes:
+            yield sheets.line(int(key), votes)
+
+
+def tasks_of_miner(miner: str) -> list[MinerTask]:
+    """Verdicts under the stakes of now."""
+    return views.miner_tasks(_lines(miner), store.stakes())
+
+
+def task(number: int, address: views.Address) -> TaskDetail:
+    """Every miner of one task."""
+    key = task_key(number)
+    item, stakes = store.task_and_stakes(key)
+    votes = _unpacked(item)
+    if not votes.voters:
+        raise NotFound("Task not found", code="task_not_found")
+    oldest = min(
+        ((voter, vote) for voter, of_voter in votes.voters.items() for vote in of_voter.values()),
+        key=lambda one: (one[1].at, one[1].id),
+    )
+    ((_, entry, _),) = _located([oldest])
+    return views.task(number, votes, entry.prompt, stakes, address)
+
+
+def task_of_miner(number: int, miner: str, address: views.Address) -> TaskMinerDetail:
+    """One miner's clip of one task with every verdict on it."""
+    key = task_key(number)
+    item, stakes = store.task_and_stakes(key)
+    votes = _unpacked(item).of_miner(miner)
+    if not votes:
+        raise NotFound("No evaluations for this task/miner", code="no_evaluations")
+    found = {validator: entry for validator, entry, _ in _located(list(votes.items()))}
+    return views.task_miner(number, miner, votes, entries=found, stakes=stakes, address=address)
+
+
+# --- evaluation results
+
+
+def result_object(validator: str, sheet: Sheet) -> bytes:
+    """Everything a validator said about one task, in the form and, where it can be, the order that it signed."""
+    order = domain.result_order(sheet)
+    lines = []
+    for miner, (_, entry, vote) in zip(order, _located([(validator, sheet.votes[m]) for m in order]), strict=True):
+        texts = entry.texts or texts_at(validator, vote.batch, vote.place)
+        lines.append(domain.evaluation_entry(miner, entry, texts))
+    return domain.result_body(sheet.signature, lines)
