@@ -45,11 +45,9 @@ class SubstrateSource:
             return self._read()
         except ChainUnreadable:
             raise
-        except (OSError, EOFError, ValueError, KeyError) as error:
-            self.close()
-            raise ChainUnreadable(f"{self._url}: {type(error).__name__}: {error}") from error
         except Exception as error:
-            if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            from_library = type(error).__module__.partition(".")[0] in _LIBRARIES
+            if not from_library and not isinstance(error, (OSError, EOFError, ValueError, KeyError, RuntimeError)):
                 raise
             self.close()
             raise ChainUnreadable(f"{self._url}: {type(error).__name__}: {error}") from error

@@ -68,7 +68,7 @@ def _operation(route: Route) -> dict[str, Any]:
         schema = _schema(route.body_contract)
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if route.auth:
-        operation["security"] = [{f"{route.auth.name}: {header}": [] for header in route.auth.headers}]
+        operation["security"] = [{f"{route.auth.name}.{header}": [] for header in route.auth.headers}]
     return operation
 
 
@@ -137,7 +137,7 @@ def _models(route: Route) -> set[type[BaseModel]]:
 
 def _security_schemes(routes: list[Route]) -> dict[str, Any]:
     return {
-        f"{route.auth.name}: {header}": {"type": "apiKey", "in": "header", "name": header, "description": text}
+        f"{route.auth.name}.{header}": {"type": "apiKey", "in": "header", "name": header, "description": text}
         for route in routes
         if route.auth
         for header, text in route.auth.headers.items()

@@ -1,0 +1,38 @@
+"""A browser and a server for page tests; both live as long as the module."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import app as app_module
+from local.gateway import Gateway
+from local.server import Server
+from tests.harness.browser import CHROMIUM, NO_CHROMIUM, Page, chromium
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if not CHROMIUM:
+        pytest.skip(NO_CHROMIUM)
+    with chromium(tmp_path_factory.mktemp("chromium")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def base_url(cloud: None) -> Iterator[str]:
+    """The whole app behind the laptop's gateway, on an empty cloud."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(Gateway(app_module.build()).answer, listener)
+        server.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.stop()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where a test leaves its screenshots."""
+    return tmp_path
