@@ -6,6 +6,7 @@ Every conditional write carries a mark, so that a retry after an answer that got
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,9 @@ class Table:
 
     def _expressions(self, expressions: dict[str, str], values: Item) -> dict[str, Any]:
         request: dict[str, Any] = {"TableName": self.name, **expressions}
-        names = {f"#{name}": name for text in expressions.values() for name in _NAME.findall(text)}
+        names: dict[str, str] = {}
+        for text in expressions.values():
+            names |= _names(text)
         if names:
             request["ExpressionAttributeNames"] = names
         if values:
@@ -177,6 +180,12 @@ class Table:
                 clock.sleep(clock.jitter(_BACKOFF_SECONDS * 2**attempt))
             if pending:
                 raise _busy()
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(expression: str) -> dict[str, str]:
+    """Expressions are literals in the code: each is read once per process."""
+    return {f"#{name}": name for name in _NAME.findall(expression)}
 
 
 def get_many(wanted: Sequence[tuple[Table, str, str]], *, consistent: bool = True) -> list[Item | None]:
@@ -244,17 +253,23 @@ def _write_alone(operation: str, write: Write) -> Item:
 
 
 def _marked_update(request: dict[str, Any], mark: str) -> dict[str, Any]:
-    marking = f"SET #{_MARK} = :{_MARK}"
-    marked, found = _SET.subn(marking + ", ", request["UpdateExpression"], count=1)
-    condition = f"attribute_not_exists(#{_MARK}) OR #{_MARK} <> :{_MARK}"
-    if "ConditionExpression" in request:
-        condition = f"{_grouped(request['ConditionExpression'])} AND ({condition})"
+    change, condition = _marking(request["UpdateExpression"], request.get("ConditionExpression", ""))
     return request | {
-        "UpdateExpression": marked if found else f"{marking} {marked}",
+        "UpdateExpression": change,
         "ConditionExpression": condition,
         "ExpressionAttributeNames": request.get("ExpressionAttributeNames", {}) | {f"#{_MARK}": _MARK},
         "ExpressionAttributeValues": request.get("ExpressionAttributeValues", {}) | {f":{_MARK}": {"S": mark}},
     }
+
+
+@functools.lru_cache(maxsize=1024)
+def _marking(change: str, condition: str) -> tuple[str, str]:
+    """The same change and condition, with the mark set and not yet there."""
+    marking = f"SET #{_MARK} = :{_MARK}"
+    marked, found = _SET.subn(marking + ", ", change, count=1)
+    unmarked = f"attribute_not_exists(#{_MARK}) OR #{_MARK} <> :{_MARK}"
+    guard = f"{_grouped(condition)} AND ({unmarked})" if condition else unmarked
+    return (marked if found else f"{marking} {marked}"), guard
 
 
 def _grouped(condition: str) -> str:
