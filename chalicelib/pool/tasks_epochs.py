@@ -1,0 +1,154 @@
+"""Publication of an epoch in steps that may each be lost and repeated: stage, write leaves chunk by chunk, publish.
+
+The same functions serve the state machine that pays out windows and the operator's command.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from chalicelib.kernel import clock, keys
+from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.wire import Item
+
+from . import consensus, domain, merkle, store, store_claims, store_work
+from .contracts import PoolSettings
+from .contracts_records import Credit, Epoch, Miner
+
+CHUNK = 20_000
+_READ_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A tree that stands in the bucket under the digest of its claims."""
+
+    epoch: int
+    digest: str
+    leaves: int
+    total_units: int
+    root: str
+
+
+def stage(epoch: int, records: list[bytes]) -> tuple[Staged, merkle.Tree]:
+    """Sort claims by hotkey, hash the tree, keep both; the same claims always end under the same keys."""
+    records.sort()
+    packed = b"".join(records)
+    digest = hashlib.sha256(packed).hexdigest()[:32]
+    tree = merkle.build(epoch, merkle.unpack(packed))
+    total = sum(leaf.amount for leaf in merkle.unpack(packed))
+    staged = Staged(epoch, digest, len(records), total, tree.root.hex())
+    bucket, folder = store_claims.bucket(), _folder(epoch, digest)
+    bucket.put(f"{folder}/claims.bin", packed)
+    bucket.put(f"{folder}/nodes.bin", bytes(tree.nodes))
+    bucket.put(f"{folder}/order.bin", tree.order.tobytes())
+    return staged, tree
+
+
+def write_chunk(staged: Staged, first: int, tree: merkle.Tree | None = None) -> int:
+    """Write the leaves of one chunk; answers where the next begins."""
+    tree = tree or _load(staged)
+    last = min(first + CHUNK, staged.leaves)
+    span = {"first": first * merkle.RECORD, "last": last * merkle.RECORD - 1}
+    packed = store_claims.bucket().get(f"{_folder(staged.epoch, staged.digest)}/claims.bin", **span)
+    if packed is None:
+        raise RuntimeError(f"the claims of epoch {staged.epoch} are not staged")
+    root = tree.root
+    store_claims.write_leaves([_leaf_item(staged.epoch, leaf, tree, root) for leaf in merkle.unpack(packed, first)])
+    store_claims.note_progress(staged.epoch, staged.digest, last)
+    return last
+
+
+def _leaf_item(epoch: int, leaf: merkle.Leaf, tree: merkle.Tree, root: bytes) -> Item:
+    content = {
+        "index": leaf.index,
+        "recipient": leaf.recipient,
+        "amount": leaf.amount,
+        "leaf": tree.leaf(leaf.index),
+        "proof": b"".join(tree.proof(leaf.index)),
+    }
+    return store_claims.leaf_item(epoch, keys.address(leaf.hotkey), root, content)
+
+
+def _load(staged: Staged) -> merkle.Tree:
+    bucket, folder = store_claims.bucket(), _folder(staged.epoch, staged.digest)
+    nodes, order = bucket.get(f"{folder}/nodes.bin"), bucket.get(f"{folder}/order.bin")
+    if nodes is None or order is None:
+        raise RuntimeError(f"the tree of epoch {staged.epoch} is not staged")
+    return merkle.Tree(nodes, array("I", order))
+
+
+def publish(staged: Staged) -> bool:
+    """The last step: from here on the epoch exists. False when it did before."""
+    now, settings = clock.now(), PoolSettings.current()
+    key = f"epochs/{staged.epoch}/epoch.json"
+    uri = f"s3://{settings.epochs_bucket}/{key}"
+    if store_claims.epoch(staged.epoch) is None:
+        manifest = {
+            "epoch": staged.epoch,
+            "root": "0x" + staged.root,
+            "num_of_leaves": staged.leaves,
+            "total_units": staged.total_units,
+            "scheme": merkle.SCHEME,
+            "leaf_types": merkle.LEAF_TYPES,
+            "claims": f"{_folder(staged.epoch, staged.digest)}/claims.bin",
+            "claim_record": "hotkey: 32 bytes, recipient: 32 bytes, amount: 8 bytes big-endian; by hotkey",
+        }
+        store_claims.bucket().put(key, json.dumps(manifest, indent=2).encode(), content_type="application/json")
+    found = Epoch(staged.epoch, staged.root, staged.leaves, staged.total_units, 0, now, now, uri, staged.digest)
+    return store_claims.publish(found, merkle.SCHEME, merkle.AMOUNT_MODE)
+
+
+def _folder(epoch: int, digest: str) -> str:
+    return f"epochs/{epoch}/{digest}"
+
+
+# ---- windows
+
+
+def window_records(window: int) -> list[bytes]:
+    """What a window pays: shares of its budget by reputation, to whom its miners are paid now."""
+    settings = PoolSettings.current()
+    active = [hotkey for hotkey, row in store_claims.activity(window).items() if domain.may_be_paid(row, settings)]
+    found = {miner.hotkey: miner for miner in _miners(active) if not miner.banned}
+    shares = domain.payouts({hotkey: miner.reputation for hotkey, miner in found.items()}, settings)
+    return [record(hotkey, found[hotkey].paid_to, amount) for hotkey, amount in shares.items()]
+
+
+def record(hotkey: str, recipient: str, amount: int) -> bytes:
+    return merkle.pack(merkle.Leaf(0, keys.public_key(hotkey), keys.public_key(recipient), amount))
+
+
+def _miners(hotkeys: Iterable[str]) -> Iterator[Miner]:
+    wanted = sorted(hotkeys)
+    for first in range(0, len(wanted), _READ_AT_ONCE):
+        yield from store_claims.miners(wanted[first : first + _READ_AT_ONCE])
+
+
+# ---- credits
+
+
+def pay_credits() -> int:
+    """Pay every credit that is owed, each in a transaction of its own; what two runs pay at once is paid once."""
+    paid = 0
+    while owed := store_work.owed(limit=50):
+        for key, credits_of_one in owed:
+            for credit in credits_of_one:
+                until_decided(functools.partial(_pay, credit))
+                paid += 1
+            store_work.settled(key)
+    return paid
+
+
+def _pay(credit: Credit) -> None:
+    if store_work.is_paid(credit):
+        return
+    before = store.miner(credit.hotkey)
+    if before.registered_at is None:
+        return
+    store_work.pay(credit, before, consensus.credited(before, credit), clock.now())
