@@ -8,9 +8,10 @@ from typing import Any
 from chalicelib.kernel import clock, keys
 from chalicelib.kernel.errors import Conflict, Invalid, Malformed, NotFound
 from chalicelib.kernel.http import Answer, Request, problem
+from chalicelib.kernel.wire import Item
 
 from . import merkle, store_claims
-from .contracts import MAX_U64, Claim, LedgerQuery, PoolSettings
+from .contracts import MAX_U64, Claim, LedgerQuery, PoolSettings, ProofPackage
 from .contracts_records import Epoch
 from .routes_auth import claims
 
@@ -123,7 +124,24 @@ def _proof(number: int, hotkey: str) -> Answer:
         raise _no_epoch()
     if leaf is None:
         raise NotFound("No claim for hotkey in this epoch", code="no_claim")
-    return Answer(store_claims.package(found, hotkey, leaf, merkle.SCHEME, merkle.AMOUNT_MODE), headers=_IMMUTABLE)
+    return Answer(_package(found, hotkey, leaf), headers=_IMMUTABLE)
+
+
+def _package(found: Epoch, hotkey: str, leaf: Item) -> ProofPackage:
+    packed = leaf["proof"]
+    return ProofPackage(
+        epoch=found.number,
+        index=leaf["index"],
+        hotkey=hotkey,
+        recipient_coldkey=keys.address(leaf["recipient"]),
+        amount_units=leaf["amount"],
+        amount=leaf["amount"],
+        leaf="0x" + leaf["leaf"].hex(),
+        proof=["0x" + packed[first : first + merkle.HASH].hex() for first in range(0, len(packed), merkle.HASH)],
+        root="0x" + found.root,
+        scheme=merkle.SCHEME,
+        amount_mode=merkle.AMOUNT_MODE,
+    )
 
 
 def _is_address(text: str) -> bool:

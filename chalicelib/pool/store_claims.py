@@ -23,17 +23,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from chalicelib.kernel import keys
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Conflict
 from chalicelib.kernel.tables import ConditionFailed, get_many, transact
 from chalicelib.kernel.wire import Item
 
-from .contracts import Claim, PoolSettings, ProofPackage
+from .contracts import Claim, PoolSettings
 from .contracts_records import Contract, Epoch, Miner
 from .store import contract_of, epochs_of, miner_key, miner_of, table
 
-_HASH = 32
 _WRITERS = 8
 _LEAVES_PER_WRITER = 200
 _CONTRACT = (table, "CONTRACT", "STATE")
@@ -55,23 +53,6 @@ def proof(number: int, hotkey: str) -> tuple[Epoch | None, Item | None]:
     meta, leaf = get_many([(table, f"EPOCH#{number}", "META"), (table, f"LEAF#{number}#{hotkey}", "-")])
     found = _epoch_of(number, meta) if meta else None
     return found, leaf if found and leaf and leaf["root"].hex() == found.root else None
-
-
-def package(found: Epoch, hotkey: str, leaf: Item, scheme: str, amount_mode: str) -> ProofPackage:
-    packed = leaf["proof"]
-    return ProofPackage(
-        epoch=found.number,
-        index=leaf["index"],
-        hotkey=hotkey,
-        recipient_coldkey=keys.address(leaf["recipient"]),
-        amount_units=leaf["amount"],
-        amount=leaf["amount"],
-        leaf="0x" + leaf["leaf"].hex(),
-        proof=["0x" + packed[first : first + _HASH].hex() for first in range(0, len(packed), _HASH)],
-        root="0x" + found.root,
-        scheme=scheme,
-        amount_mode=amount_mode,
-    )
 
 
 def leaf_item(number: int, hotkey: str, root: bytes, content: Mapping[str, Any]) -> Item:
