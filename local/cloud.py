@@ -68,14 +68,14 @@ class EmbeddedCloud:
         self._stopping = False
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [PYTHON, "-I", ROOT / "local" / "emulator.py", folder.path, str(folder.last_port), sys.executable],
+                [PYTHON, "-s", "-m", "local.emulator", folder.path, str(folder.last_port), sys.executable],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
                 pass_fds=(folder.lock_descriptor,),
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                cwd=folder.path,
+                cwd=ROOT,
             )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()
