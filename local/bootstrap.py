@@ -21,11 +21,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 15)
+STEPS_OF_PIP = ("Collecting", "Downloading", "Using cached", "Building", "Preparing", "Installing", "Successfully")
+
+
+def birthplace() -> str:
+    """A virtual environment names its interpreter and its own place everywhere; with another of either it is void."""
+    return f"{ROOT} {sys.base_prefix} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,14 @@ class Environment:
 
     def key(self) -> str:
         """What an installation was made from; an equal key means that nothing needs to be done."""
-        parts = [str(ROOT), sys.base_prefix, ".".join(map(str, sys.version_info[:2])), *self.install]
+        parts = [birthplace(), *self.install]
         parts += [(ROOT / name).read_text() for name in self.watched]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-PROJECT = Environment(".venv", "the project", ("-e", "."), ("pyproject.toml", "requirements.txt"))
+# Compatible: a path in a file rather than an import hook that every start and every function would load.
+_EDITABLE = ("--config-settings", "editable_mode=compat", "-e", ".")
+PROJECT = Environment(".venv", "the project", _EDITABLE, ("pyproject.toml", "requirements.txt"))
 CLOUD = Environment(
     ".envs/cloud",
     "the embedded cloud",
@@ -156,7 +164,7 @@ def ensure(environment: Environment, extras: tuple[str, ...] = ()) -> None:
         return
     progress = Progress(f"installing {environment.holds} into {environment.folder}", sys.stderr)
     environment.stamp.unlink(missing_ok=True)
-    if stamp.get("interpreter") != sys.base_prefix:
+    if stamp.get("birthplace") != birthplace():
         shutil.rmtree(environment.path, ignore_errors=True)
         create(environment)
     wanted = sorted(known.union(extras))
@@ -164,7 +172,7 @@ def ensure(environment: Environment, extras: tuple[str, ...] = ()) -> None:
     if wanted:
         target[-1] += f"[{','.join(wanted)}]"
     pip(environment, target, progress)
-    content = {"key": environment.key(), "extras": wanted, "interpreter": sys.base_prefix}
+    content = {"key": environment.key(), "extras": wanted, "birthplace": birthplace()}
     environment.stamp.write_text(json.dumps(content))
     progress.done()
 
@@ -190,10 +198,16 @@ def pip(environment: Environment, target: list[str], progress: Progress) -> None
         reader.start()
         while reader.is_alive():
             reader.join(0.5)
-            progress.update(tail[-1].strip() if tail else "starting pip")
+            progress.update(doing(list(tail)))
     if process.returncode != 0:
         sys.stderr.write("\n" + "".join(tail))
         raise BootstrapError(f"pip could not install {environment.holds}; its last words are above")
+
+
+def doing(lines: Iterable[str]) -> str:
+    """The last thing that pip said it does; its warnings and hints are no progress."""
+    told = [line.strip() for line in lines if line.strip().startswith(STEPS_OF_PIP)]
+    return told[-1] if told else "resolving"
 
 
 def require_python() -> None:
