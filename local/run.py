@@ -116,6 +116,9 @@ def start(stops: ExitStack, ended: Ended) -> str:
     folder.announce(start_cloud(folder, stops, ended), address)
     os.environ["CHAIN_SOURCE"] = chain_source()
     put_up()
+    if not cloud.given_endpoint():
+        for jobs in app.JOBS:
+            jobs.forget_leases()
     server = Server(Gateway(app.app, say).answer, listener)
     ticker = Ticker(app.JOBS, say)
     stops.callback(server.stop)

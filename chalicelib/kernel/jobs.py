@@ -6,6 +6,7 @@ overlapping ticks, lost ticks and crashed runs all end the same way: the job run
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,6 +106,12 @@ class Jobs:
 
     def shortest_interval(self) -> float:
         return min((job.interval() for job in self.jobs if job.interval() > 0), default=60.0)
+
+    def forget_leases(self) -> None:
+        """After a start that knows that nothing of a former life still runs: no job waits for a dead one's lease."""
+        for job in self.jobs:
+            with contextlib.suppress(ConditionFailed):
+                self.table.update("JOB", job.name, "REMOVE #running_until", when="attribute_exists(#running_until)")
 
     def _tick(self, event: dict[str, Any]) -> dict[str, Any]:
         """Run what is due, or at once what a command names; repeat until `seconds` are over."""
