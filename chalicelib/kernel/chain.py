@@ -28,7 +28,7 @@ _NOT_BACKWARDS = "attribute_not_exists(#block) OR #block <= :block"
 class Neuron(BaseModel):
     """One registered hotkey; `model` is what registry and hub would say of its model, where a source knows."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     uid: int = Field(ge=0, le=65535)
     hotkey: str
@@ -44,7 +44,7 @@ class Neuron(BaseModel):
 class Commitment(BaseModel):
     """What a hotkey revealed on chain, and in which block."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     hotkey: str
     block: int = Field(ge=0)
@@ -54,7 +54,7 @@ class Commitment(BaseModel):
 class Subnet(BaseModel):
     """A subnet's whole state at one block."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     netuid: int = Field(ge=0, le=65535)
     neurons: tuple[Neuron, ...] = ()

@@ -38,7 +38,7 @@ class Source(Protocol):
 class ChainFile(BaseModel):
     """The laptop's chain: a block that moves on with the clock unless frozen, and each subnet's state."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     block: int = Field(ge=0, lt=_LARGEST_BLOCK)
     block_at: float = Field(0, ge=0, lt=1e11)

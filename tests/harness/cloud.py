@@ -11,6 +11,7 @@ from typing import Any
 
 from moto import mock_aws
 from moto.dynamodb.responses import DynamoHandler
+from moto.s3.responses import S3Response
 
 from chalicelib.kernel import aws
 from infra import template
@@ -42,6 +43,7 @@ def _serialised(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 DynamoHandler.call_action = _serialised(DynamoHandler.call_action)  # type: ignore[method-assign] # see the docstring
+S3Response._key_response = _serialised(S3Response._key_response)  # type: ignore[method-assign] # the same for objects
 
 
 @functools.cache
