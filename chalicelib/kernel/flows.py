@@ -11,6 +11,7 @@ from .settings import KernelSettings
 
 _ACCOUNT = os.environ.get("AWS_ACCOUNT_ID", "000000000000")
 RUNNING = "RUNNING"
+NO_SUCH_TASK = "ResourceNotFoundException"
 _BUSY = {"TooManyRequestsException", "ServiceException", "EC2ThrottledException", "ResourceNotReadyException"}
 
 
@@ -77,7 +78,10 @@ def invoke(task: str, payload: Any, *, seconds: float | None = None) -> Any:
     except BotoCoreError as error:
         raise Unavailable(f"{task} does not answer", code="task_unavailable", retry_after=5) from error
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _BUSY:
+        code = error.response["Error"]["Code"]
+        if code == NO_SUCH_TASK:
+            raise TaskFailed(task, code, "there is no such function") from None
+        if code not in _BUSY:
             raise
         raise Unavailable(f"{task} is busy", code="task_unavailable", retry_after=5) from error
     result: Any = codec.decode(raw) if raw else {}

@@ -275,3 +275,8 @@ class KernelSettings(Settings):
     fetch_allow_private: bool = knob(
         False, "strangers' URLs on this host may be plain http and on any port (never in production)"
     )
+
+    def may_fetch_from_this_host(self) -> bool:
+        """Only on a laptop: a function in the cloud has credentials behind its loopback address."""
+        deployed = "AWS_LAMBDA_FUNCTION_NAME" in os.environ and "AWS_ENDPOINT_URL" not in os.environ
+        return self.fetch_allow_private and self.environment != "production" and not deployed
