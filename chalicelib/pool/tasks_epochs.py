@@ -39,7 +39,7 @@ def stage(epoch: int, records: list[bytes]) -> tuple[Staged, merkle.Tree]:
     """Sort claims by hotkey, hash the tree, keep both; the same claims always end under the same keys."""
     records.sort()
     packed = b"".join(records)
-    digest = hashlib.sha256(packed).hexdigest()[:32]
+    digest = _digest(packed)
     tree = merkle.build(epoch, merkle.unpack(packed))
     total = sum(leaf.amount for leaf in merkle.unpack(packed))
     staged = Staged(epoch, digest, len(records), total, tree.root.hex())
@@ -48,6 +48,16 @@ def stage(epoch: int, records: list[bytes]) -> tuple[Staged, merkle.Tree]:
     bucket.put(f"{folder}/nodes.bin", bytes(tree.nodes))
     bucket.put(f"{folder}/order.bin", tree.order.tobytes())
     return staged, tree
+
+
+def digest_of(records: list[bytes]) -> str:
+    """The digest under which these claims would be staged."""
+    records.sort()
+    return _digest(b"".join(records))
+
+
+def _digest(packed: bytes) -> str:
+    return hashlib.sha256(packed).hexdigest()[:32]
 
 
 def write_chunk(staged: Staged, first: int, tree: merkle.Tree | None = None) -> int:
