@@ -55,3 +55,11 @@ def api_url(given: str | None, mount: str) -> str:
     if mount not in prefixes:
         terminal.refuse(f"{mount} is not mounted here; MOUNTS names {', '.join(prefixes)}", code="not_mounted")
     return str(running["api_url"]).rstrip("/") + prefixes[mount].rstrip("/")
+
+
+def chain_file() -> Path | None:
+    """The file that the laptop's chain is read from; None where the chain is a live one."""
+    kind, _, place = (os.environ.get("CHAIN_SOURCE") or KernelSettings.current().chain_source).partition(":")
+    if kind == "file":
+        return Path(place)
+    return None if kind else Path(__file__).resolve().parent.parent / "local" / "chain.json"

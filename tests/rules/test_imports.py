@@ -20,6 +20,8 @@ CONTRACT_KERNEL = {"errors", "keys", "settings"}
 STORE_KERNEL = {"blobs", "chain", "clock", "codec", "errors", "limits", "single_use", "tables", "tokens", "wire"}
 # What outgrew routes, store or tasks: Leoma's signed headers, its samples' way in and out, its jobs' store, its fold.
 ACTING_PARTS = {"auth", "samples", "jobstore", "fold"}
+# Experts' routes hand weights out in a file of their own; its tasks compose objects, publish, fetch, evaluate, merge.
+ACTING_PARTS |= {"delivery", "composing", "publishing", "fetching", "evaluation", "arithmetic", "merging", "rounds"}
 STANDARD_FILES = ("contracts", "domain", "store", "routes", "tasks")
 # The one library that a speciality's subject needs; those that are no part of the API bundle only inside functions.
 SUBJECT_LIBRARIES = {

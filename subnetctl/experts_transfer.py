@@ -1,0 +1,208 @@
+"""The long transfers of Experts' commands: a model into storage, a slice out of it; both go on where they stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import ssl
+import urllib.parse
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chalicelib.experts import slices, store
+from chalicelib.kernel import multipart
+
+from . import terminal
+
+_PART = 16 * 1024 * 1024
+_THREADS = 4
+_SECONDS = 60
+_TRIES = 3
+_OK, _PARTIAL, _REDIRECT, _REFUSED = 200, 206, 307, 400
+_INDEX = "model.safetensors.index.json"
+
+
+def upload_model(path: Path) -> str:
+    """Bring a local model into the bucket, once: the key comes from what the files are."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    index = path / _INDEX
+    if not files:
+        terminal.refuse(f"{path} is no safetensors file, nor a folder of them", code="model_not_found")
+    names = [*files, *([index] if index.is_file() else [])]
+    folder = f"sources/{_fingerprint(names)}"
+    with terminal.progress("uploading", sum(file.stat().st_size for file in names), of_bytes=True) as advance:
+        for file in names:
+            _upload(file, f"{folder}/{file.name}", advance)
+    tail = f"/{files[0].name}" if path.is_file() else "/"
+    return f"s3://{store.models().name}/{folder}{tail}"
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """Name, size, time and first bytes: a changed model gets another key, without reading all of it first."""
+    digest = hashlib.sha256()
+    for file in files:
+        facts = file.stat()
+        digest.update(f"{file.name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1024 * 1024))
+    return digest.hexdigest()[:24]
+
+
+def _upload(file: Path, key: str, advance: Callable[[float], None]) -> None:
+    size, bucket = file.stat().st_size, store.models()
+    known = bucket.head(key)
+    if known and known["ContentLength"] == size:
+        advance(size)
+        return
+    if size <= _PART:
+        bucket.put(key, file.read_bytes())
+        advance(size)
+        return
+    upload, arrived = multipart.resume(bucket, key) or (multipart.begin(bucket, key), {})
+    part = max(_PART, -(-size // multipart.MOST_PARTS))
+
+    def send(number: int) -> None:
+        begin = (number - 1) * part
+        length = min(part, size - begin)
+        if arrived.get(number) != length:
+            with file.open("rb") as stream:
+                stream.seek(begin)
+                upload.put(number, stream.read(length))
+        advance(length)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(send, range(1, -(-size // part) + 1)))
+    upload.complete()
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API with a token."""
+
+    base: str
+    token: str
+
+    def json(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
+        """A JSON answer, or the refusal in its own words."""
+        raw = None if body is None else json.dumps(body).encode()
+        sent = {"Authorization": f"Bearer {self.token}", "Accept": "application/json", **(headers or {})}
+        if raw is not None:
+            sent["Content-Type"] = "application/json"
+        status, answer = request(method, self.base + path, sent, raw)
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            found = {"detail": f"the server answered {status}", "code": "bad_answer"}
+        if status >= _REFUSED:
+            terminal.refuse(str(found.get("detail")), code=str(found.get("code")))
+        return found
+
+
+def request(method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> tuple[int, bytes]:
+    """One request; the whole answer in memory."""
+    with _opened(method, url, headers, body) as answer:
+        return answer.status, answer.read()
+
+
+def _opened(method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> http.client.HTTPResponse:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        terminal.refuse(f"{url} is no http address", code="bad_url")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=_SECONDS, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=_SECONDS)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    connection.request(method, target or "/", body, headers)
+    return connection.getresponse()
+
+
+def download(api: Api, group: int, hotkey: str, content: str, out: Path, *, keep_envelope: bool) -> dict[str, Any]:
+    """Ranges side by side into a part file beside the target; the name is given when the hash is right."""
+    query = urllib.parse.urlencode({"content": content})
+    headers = {"X-Expert-Group": str(group), "X-Hotkey": hotkey}
+    grant = api.json("GET", f"/model/partial?{query}", headers=headers)
+    part = out.with_name(f".{out.name}.{grant['content_hash'][-12:]}.part")
+    journal = part.with_suffix(".done")
+    total = grant["wire_bytes"]
+    done = _journal(journal, part, total)
+    wanted = [number for number in range(-(-total // _PART)) if number not in done]
+    with terminal.progress(f"group {group}", total, of_bytes=True) as advance:
+        advance(total - sum(min(_PART, total - number * _PART) for number in wanted))
+
+        def take(number: int) -> None:
+            begin = number * _PART
+            _take(grant["url"], part, begin, min(begin + _PART, total))
+            with journal.open("a") as stream:
+                stream.write(f"{number}\n")
+            advance(min(_PART, total - begin))
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(take, wanted))
+    _finish(part, out, grant, keep_envelope=keep_envelope)
+    journal.unlink(missing_ok=True)
+    names = ("expert_group", "block_number", "model_version", "content_hash")
+    return {name: grant[name] for name in names} | {"bytes": out.stat().st_size, "file": str(out)}
+
+
+def _journal(journal: Path, part: Path, total: int) -> set[int]:
+    """Which pieces an earlier run brought home; without the part file none."""
+    if part.exists() and part.stat().st_size == total and journal.exists():
+        return {int(line) for line in journal.read_text().split() if line.isdigit()}
+    journal.unlink(missing_ok=True)
+    with part.open("wb") as stream:
+        stream.truncate(total)
+    return set()
+
+
+def _take(url: str, part: Path, begin: int, end: int) -> None:
+    """One piece, tried again from where it broke."""
+    position = begin
+    for attempt in range(_TRIES):
+        try:
+            with _opened("GET", url, {"Range": f"bytes={position}-{end - 1}"}) as answer, part.open("r+b") as stream:
+                if answer.status not in {_OK, _PARTIAL} or (answer.status == _OK and position):
+                    terminal.refuse(f"storage answered {answer.status}", code="download_failed")
+                stream.seek(position)
+                for chunk in _chunks(answer, end - position):
+                    stream.write(chunk)
+                    position += len(chunk)
+        except (OSError, http.client.HTTPException):
+            if attempt == _TRIES - 1:
+                raise
+        if position == end:
+            return
+    terminal.refuse("storage keeps breaking off", code="download_failed")
+
+
+def _chunks(answer: http.client.HTTPResponse, wanted: int) -> Iterator[bytes]:
+    while wanted > 0 and (chunk := answer.read(min(1024 * 1024, wanted))):
+        wanted -= len(chunk)
+        yield chunk
+
+
+def _finish(part: Path, out: Path, grant: dict[str, Any], *, keep_envelope: bool) -> None:
+    """Check the payload, then name the file: whole, or without its envelope."""
+    with part.open("rb") as stream:
+        start = 8 + slices.envelope_length(stream.read(8))
+        fields = slices.envelope_fields(stream.read(start - 8))
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not f"sha256:{digest}" == fields["content_hash"] == grant["content_hash"]:
+        part.unlink()
+        terminal.refuse("the slice does not have the hash it should have; it was thrown away", code="hash_mismatch")
+    if not keep_envelope:
+        bare = part.with_suffix(".bare")
+        with part.open("rb") as stream, bare.open("wb") as target:
+            stream.seek(start)
+            while chunk := stream.read(1024 * 1024):
+                target.write(chunk)
+        part.unlink()
+        part = bare
+    part.replace(out)
