@@ -85,7 +85,14 @@ class Route:
         if "caller" in self.wants:
             given["caller"] = request.caller
         result = self.handler(**given)
+        if result is None and self._may_be_null:
+            return Answer(b"null", self.status)
         return result if isinstance(result, Answer) else Answer(result, self.status)
+
+    @functools.cached_property
+    def _may_be_null(self) -> bool:
+        """`-> Lease | None` answers JSON's null; `-> None` has no body."""
+        return type(None) in typing.get_args(self.hints.get("return"))
 
 
 @dataclass

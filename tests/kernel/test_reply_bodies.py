@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from chalicelib.kernel.http import Answer, Request, serve
+from chalicelib.kernel.routing import Route
 
 
 def reply_to(body: Any) -> dict[str, Any]:
@@ -23,3 +24,15 @@ def test_bytes_that_are_no_text_travel_as_base64() -> None:
     reply = reply_to(b"\xff\x00zip")
     assert reply["isBase64Encoded"] is True
     assert base64.b64decode(reply["body"]) == b"\xff\x00zip"
+
+
+def test_a_route_that_may_have_no_answer_says_null_and_one_that_has_none_says_nothing() -> None:
+    def maybe() -> list[str] | None:
+        return None
+
+    def never() -> None:
+        return None
+
+    request = Request("GET", "/", {}, {}, {}, b"", "id", "127.0.0.1")
+    bodies = [Route("test", "GET", "/", handler).call(request).body for handler in (maybe, never)]
+    assert bodies == [b"null", None]
