@@ -71,6 +71,12 @@ CLOUD = Environment(
     ("-r", "local/cloud-requirements.txt"),
     ("local/cloud-requirements.txt",),
 )
+EVALUATOR = Environment(
+    ".envs/evaluator",
+    "the evaluator of strangers' models",
+    ("--retries", "1", "-r", "layers/evaluator/requirements.txt"),
+    ("layers/evaluator/requirements.txt",),
+)
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,9 @@ class Command:
 
 
 COMMANDS = {
-    "setup": Command((PROJECT, CLOUD), ("dev",)),
-    "run": Command((PROJECT, CLOUD), steps=(("-m", "local.run"),)),
-    "test": Command((PROJECT, CLOUD), ("dev",), (("-m", "pytest"),)),
+    "setup": Command((PROJECT, CLOUD, EVALUATOR), ("dev",)),
+    "run": Command((PROJECT, CLOUD, EVALUATOR), steps=(("-m", "local.run"),)),
+    "test": Command((PROJECT, CLOUD, EVALUATOR), ("dev",), (("-m", "pytest"),)),
     "check": Command(
         (PROJECT,),
         ("dev",),
@@ -97,7 +103,7 @@ COMMANDS = {
         ),
     ),
     "docs": Command((PROJECT,), ("dev",), (("-m", "docs.reference"),)),
-    "bench": Command((PROJECT, CLOUD), ("dev",), (("-m", "bench"),)),
+    "bench": Command((PROJECT, CLOUD, EVALUATOR), ("dev",), (("-m", "bench"),)),
 }
 
 

@@ -1,7 +1,398 @@
-"""PRISM's access patterns, one function each."""
+"""PRISM's access patterns, one function each: submissions, queue, leases. See also `store_review` (9-13),
+`store_families` (14-22) and `store_commit` (23-24), which the same file would not hold.
+
+| #  | question                           | key                               | consistency | cost                    |
+|----|------------------------------------|-----------------------------------|-------------|-------------------------|
+| 1  | was this nonce used                | USED#NONCE#{hotkey}#{nonce}       | conditional | 1 write                 |
+| 2  | keep a project under its hash      | code/{sha256}                     | -           | 1 object                |
+| 3  | a new submission                   | SUB, QUEUE, CODE, MINER           | conditional | 1 transaction of 4 or 5 |
+| 4  | one submission, with its review    | SUB#{id}                          | strong      | 1 get / 1 batch get     |
+| 5  | the oldest pending                 | QUEUE                             | strong      | 1 query of 25           |
+| 6  | take one for the worker            | QUEUE, SUB, RUNS                  | conditional | 1 transaction of 3      |
+| 7  | take one for a validator           | QUEUE, SUB, ASG, SLOT, LEASES     | conditional | 1 transaction of 5      |
+| 8  | a validator's own lease            | SLOT#{hotkey}, ASG#{id}           | strong      | 2 gets                  |
+| 9  | what review found                  | SUB#{id}/REVIEW                   | -           | 1 write                 |
+| 10 | members of index entries           | IX#{key}                          | strong      | 1 batch get of ~20      |
+| 11 | enter the index                    | IX#{key}                          | -           | 1 transaction of ~30    |
+| 12 | a print, to compare exactly        | prints/{id}                       | -           | 1 object                |
+| 13 | the diversity sample               | STATE/gallery                     | strong      | 1 get                   |
+| 14 | families to compare with           | FAMHASH, RECENT, FAM              | strong      | 3 calls                 |
+| 15 | variants of a family               | VARS#{family}, FAM#{family}/T#    | strong      | 2 calls                 |
+| 16 | architectures, best first          | ARCH                              | strong      | 1 query                 |
+| 17 | variants, current best first       | VARS or VARS#{family}             | strong      | 1 query                 |
+| 18 | the leaderboard of an epoch        | BOARD#{epoch}                     | strong      | 1 query of 50           |
+| 19 | weights                            | STATE/weights, SNAP/weights       | strong      | 1 batch get             |
+| 20 | holds, newest first                | HOLDS or HOLDS#{status}           | strong      | 1 query of 100          |
+| 21 | one hold                           | HOLD#{id}                         | strong      | 1 get                   |
+| 22 | what a resolution refers to        | FAM, FAMHASH, VARID, FAM#/T#      | strong      | 2 batch gets            |
+| 23 | end a submission, all effects      | SUB, ASG, FAM, VAR, BOARD, ...    | conditional | 1 transaction of 5-35   |
+| 24 | give a submission back             | SUB, QUEUE, ASG, SLOT, LEASES     | conditional | 1 transaction of 5      |
+
+Nothing is read from an index of DynamoDB's: every list is a partition of its own, written with what it lists.
+"""
 
 from __future__ import annotations
 
-from chalicelib.kernel.tables import Table
+import dataclasses
+import functools
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from chalicelib.kernel import clock, single_use
+from chalicelib.kernel.blobs import Bucket
+from chalicelib.kernel.errors import Contended, NotFound, TooMany
+from chalicelib.kernel.tables import ConditionFailed, Table, Write, get_many, transact
+from chalicelib.kernel.wire import Item
+
+from .contracts import ASSIGNED, PENDING, RUNNING, Assignment, PrismSettings, Submission
 
 table = Table("prism")
+
+_QUEUE_PAGE = 25
+_QUEUE_PAGES = 8
+_REQUEST_SECONDS = 86_400
+_DONE_SECONDS = 604_800
+
+
+class SlotTaken(Exception):
+    """The validator holds another assignment by now."""
+
+
+@functools.cache
+def _bucket(name: str) -> Bucket:
+    return Bucket(name)
+
+
+def bucket() -> Bucket:
+    return _bucket(PrismSettings.current().projects_bucket)
+
+
+def micros(at: float) -> str:
+    """A moment as text that sorts."""
+    return f"{int(at * 1e6):017d}"
+
+
+def descending(value: float) -> str:
+    """A non-negative double as text whose order is the reverse."""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", max(value, 0.0) + 0.0))
+    return f"{0xFFFF_FFFF_FFFF_FFFF - bits:016x}"
+
+
+def packed(graph: frozenset[int]) -> bytes:
+    return b"".join(value.to_bytes(8, "big") for value in sorted(graph))
+
+
+def unpacked(raw: bytes) -> frozenset[int]:
+    return frozenset(int.from_bytes(raw[at : at + 8], "big") for at in range(0, len(raw), 8))
+
+
+def item_of(pk: str, sk: str, record: Any, *, without: tuple[str, ...] = ()) -> Item:
+    """A record as an item; graphs as bytes."""
+    item: Item = {"pk": pk, "sk": sk}
+    for field in dataclasses.fields(record):
+        if field.name not in without:
+            value = getattr(record, field.name)
+            item[field.name] = packed(value) if isinstance(value, frozenset) else value
+    return item
+
+
+def values_of(kind: type[Any], item: Item) -> dict[str, Any]:
+    """The item's attributes that the record has."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.name in item:
+            value = item[field.name]
+            if isinstance(value, bytes):
+                value = unpacked(value)
+            found[field.name] = float(value) if field.type == "float" else value
+    return found
+
+
+def consume_nonce(hotkey: str, nonce: str, *, expires_at: float) -> bool:
+    """1: used up for good, whatever becomes of the request."""
+    return single_use.consume(table, "NONCE", f"{hotkey}#{nonce}", expires_at=expires_at)
+
+
+def keep_code(key: str, code: str) -> None:
+    """2: content under its own hash; a repeat changes nothing."""
+    bucket().put_new(key, code.encode("utf-8", "surrogatepass"), content_type="text/plain; charset=utf-8")
+
+
+def code(key: str) -> str:
+    raw = bucket().get(key)
+    if raw is None:
+        raise RuntimeError(f"the project {key} is not in the bucket")
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def create(submission: Submission, *, request_id: str = "", max_pending: int = 0) -> Submission:
+    """3: pending, in the queue, and first of its exact content; a repeated request id gets the first one."""
+    record = dataclasses.replace(submission, counted=bool(max_pending))
+    writes = [
+        table.putting_new(item_of(f"SUB#{record.id}", "-", record, without=("review",))),
+        table.putting_new(_queue_item(record)),
+        _first_of_its_content(record),
+        _seen(record, max_pending),
+    ]
+    if request_id:
+        writes.append(_remembered(record, request_id))
+    try:
+        transact(writes)
+    except ConditionFailed as failure:
+        if 3 in failure.failed:  # noqa: PLR2004 - the miner's row
+            raise TooMany("too many pending submissions", code="too_many_pending", retry_after=60) from None
+        old = failure.failed.get(4)
+        if old is None:
+            raise
+        return get(str(old["submission_id"]))
+    return record
+
+
+def _remembered(record: Submission, request_id: str) -> Write:
+    expires = record.created_at + _REQUEST_SECONDS
+    item = {
+        "pk": f"REQUEST#{record.hotkey}#{request_id}",
+        "sk": "-",
+        "submission_id": record.id,
+        "expires_at": expires,
+        "ttl": int(expires) + 1,
+    }
+    return table.putting(item, when="attribute_not_exists(#pk) OR #expires_at < :now", now=record.created_at)
+
+
+def _seen(record: Submission, max_pending: int) -> Write:
+    """When a miner was seen first and last; how many are pending only where a limit asks."""
+    change = "SET #first_seen = if_not_exists(#first_seen, :now), #last_seen = :now"
+    if not max_pending:
+        return table.updating(f"MINER#{record.hotkey}", "-", change, now=record.created_at)
+    room = "attribute_not_exists(#pending) OR #pending < :most"
+    return table.updating(
+        f"MINER#{record.hotkey}", "-", change + " ADD #pending :one",
+        when=room, now=record.created_at, most=max_pending, one=1,
+    )  # fmt: skip
+
+
+def counting(hotkey: str, by: int, *, counted: bool) -> list[Write]:
+    """The miner's number of pending ones, where the submission was counted."""
+    return [table.updating(f"MINER#{hotkey}", "-", "ADD #pending :by", by=by)] if counted else []
+
+
+def member(submission: Submission) -> str:
+    """How an index entry names a submission: its place in the order, then whose it is."""
+    return f"{submission.place}#{submission.hotkey}"
+
+
+def _first_of_its_content(record: Submission) -> Write:
+    change = "SET #first = if_not_exists(#first, :me)"
+    return table.updating(f"IX#CODE#{record.code_hash}", "-", change, me=member(record))
+
+
+def entering(key: str, name: str) -> Write:
+    """A set of strings takes a repeat without effect."""
+    return table.updating(f"IX#{key}", "-", "ADD #members :one", one={name})
+
+
+def get(submission_id: str) -> Submission:
+    """4: one submission without its review."""
+    item = table.get(f"SUB#{submission_id}", "-")
+    if not item:
+        raise NotFound("submission not found", code="submission_not_found")
+    return _submission(item)
+
+
+def get_reviewed(submission_id: str) -> Submission:
+    """4: with what review found, empty before it ran."""
+    item, review = get_many([(table, f"SUB#{submission_id}", "-"), (table, f"SUB#{submission_id}", "REVIEW")])
+    if not item:
+        raise NotFound("submission not found", code="submission_not_found")
+    found = (review or {}).get("found", {})
+    read = {name: unpacked(value) if isinstance(value, bytes) else value for name, value in found.items()}
+    return dataclasses.replace(_submission(item), review=read)
+
+
+def _submission(item: Item) -> Submission:
+    values = values_of(Submission, item)
+    return Submission(**values | {"failed_by": tuple(item.get("failed_by", ()))})
+
+
+def _queue_item(submission: Submission) -> Item:
+    return {
+        "pk": "QUEUE",
+        "sk": submission.place,
+        "submission_id": submission.id,
+        "hotkey": submission.hotkey,
+        "failed_by": list(submission.failed_by),
+        "assignments": submission.assignments,
+        "counted": submission.counted,
+    }
+
+
+def queueing(submission: Submission) -> Write:
+    return table.putting_new(_queue_item(submission))
+
+
+def queue(*, pages: int = _QUEUE_PAGES) -> Iterator[Item]:
+    """5: pending submissions, the oldest first, a bounded number."""
+    start = None
+    for _ in range(pages):
+        page = table.query("QUEUE", limit=_QUEUE_PAGE, consistent=True, start=start)
+        yield from page.items
+        start = page.next_key
+        if not start:
+            return
+
+
+def pending_of_worker() -> str | None:
+    return next((str(item["submission_id"]) for item in queue(pages=1)), None)
+
+
+def claim_for_worker(entry: Item, execution: str, *, until: float) -> bool:
+    """6: pending to running, once; False when somebody else was faster."""
+    submission_id = str(entry["submission_id"])
+    change = "SET #status = :running, #holder = :holder, #updated_at = :now, #runs = :one"
+    return _claimed(
+        [
+            table.deleting("QUEUE", str(entry["sk"]), when="attribute_exists(#pk)"),
+            table.updating(
+                f"SUB#{submission_id}", "-", change, when="#status = :pending",
+                running=RUNNING, pending=PENDING, holder=execution, now=clock.now(), one=1,
+            ),
+            running(submission_id, execution, until=until),
+            *_no_longer_pending(entry),
+        ]
+    )  # fmt: skip
+
+
+def _no_longer_pending(entry: Item) -> list[Write]:
+    return counting(str(entry["hotkey"]), -1, counted=bool(entry["counted"]))
+
+
+def running(submission_id: str, execution: str, *, until: float) -> Write:
+    item = {"pk": "RUNS", "sk": submission_id, "execution": execution, "claimed_until": until}
+    return table.putting(item)
+
+
+def claim_for_validator(entry: Item, assignment: Assignment) -> bool:
+    """7: the same for a lease; a validator has one slot. SlotTaken when it is in use."""
+    change = "SET #status = :running, #holder = :holder, #updated_at = :now, #assignments = :attempt"
+    free = "#status = :pending AND #assignments = :before"
+    writes = [
+        table.deleting("QUEUE", str(entry["sk"]), when="attribute_exists(#pk)"),
+        table.updating(
+            f"SUB#{assignment.submission_id}", "-", change, when=free,
+            running=RUNNING, pending=PENDING, holder=assignment.id, now=clock.now(),
+            attempt=assignment.attempt, before=assignment.attempt - 1,
+        ),
+        table.putting_new({"pk": f"SLOT#{assignment.validator_hotkey}", "sk": "-", "assignment_id": assignment.id}),
+        table.putting_new(item_of(f"ASG#{assignment.id}", "-", assignment)),
+        table.putting_new(lease_item(assignment)),
+        *_no_longer_pending(entry),
+    ]  # fmt: skip
+    try:
+        transact(writes)
+    except ConditionFailed as failure:
+        if 2 in failure.failed:  # noqa: PLR2004 - the slot
+            raise SlotTaken from None
+        return False
+    except Contended:
+        return False
+    return True
+
+
+def lease_item(assignment: Assignment) -> Item:
+    return {"pk": "LEASES", "sk": f"{micros(assignment.deadline_at)}#{assignment.id}", "assignment_id": assignment.id}
+
+
+def _claimed(writes: list[Write]) -> bool:
+    try:
+        transact(writes)
+    except (ConditionFailed, Contended):
+        return False
+    return True
+
+
+def slot(validator: str) -> Assignment | None:
+    """8: the assignment that a validator holds."""
+    item = table.get(f"SLOT#{validator}", "-")
+    if not item:
+        return None
+    found = table.get(f"ASG#{item['assignment_id']}", "-")
+    return _assignment(found) if found else None
+
+
+def assignment(assignment_id: str) -> Assignment:
+    item = table.get(f"ASG#{assignment_id}", "-")
+    if not item:
+        raise NotFound("assignment not found", code="assignment_not_found")
+    return _assignment(item)
+
+
+def _assignment(item: Item) -> Assignment:
+    return Assignment(**values_of(Assignment, item))
+
+
+def accept(found: Assignment, status: str) -> None:
+    """Accepted, if it still is as it was read."""
+    try:
+        table.update(
+            f"ASG#{found.id}", "-", "SET #status = :status", when="#status = :was", status=status, was=found.status
+        )
+    except ConditionFailed:
+        raise Contended from None
+
+
+def name_architecture(assignment_id: str, arch_hash: str) -> None:
+    """The lease is ready to be handed out once review has named the architecture."""
+    try:
+        table.update(
+            f"ASG#{assignment_id}", "-", "SET #arch_hash = :hash", when="#status = :assigned",
+            hash=arch_hash, assigned=ASSIGNED,
+        )  # fmt: skip
+    except ConditionFailed:
+        raise Contended from None
+
+
+def overdue(now: float) -> list[str]:
+    """Assignments whose deadline lies strictly before now."""
+    page = table.query("LEASES", where="#sk < :now", values={"now": micros(now)}, limit=100, consistent=True)
+    return [str(item["assignment_id"]) for item in page.items]
+
+
+def runs() -> list[Item]:
+    """What the worker claimed and has not ended."""
+    return list(table.query_all("RUNS", consistent=True))
+
+
+def renew_run(submission_id: str, before: str, execution: str, *, runs_before: int, until: float) -> bool:
+    """Claim a stuck submission again under the next execution's name."""
+    change = "SET #holder = :holder, #runs = :runs, #updated_at = :now"
+    return _claimed(
+        [
+            table.updating(
+                f"SUB#{submission_id}", "-", change, when="#status = :running AND #holder = :before",
+                running=RUNNING, holder=execution, before=before, runs=runs_before + 1, now=clock.now(),
+            ),
+            running(submission_id, execution, until=until),
+        ]
+    )  # fmt: skip
+
+
+def forget_run(submission_id: str, execution: str) -> None:
+    """A row of a submission that has ended otherwise."""
+    try:
+        table.delete("RUNS", submission_id, when="#execution = :execution", execution=execution)
+    except ConditionFailed:
+        return
+
+
+def done_item(submission_id: str) -> Item:
+    now = clock.now()
+    return {"pk": "DONE", "sk": f"{micros(now)}#{submission_id}", "submission_id": submission_id,
+            "ttl": int(now) + _DONE_SECONDS}  # fmt: skip
+
+
+def take_done() -> list[str]:
+    """Ids that ended since the last poll; each goes to one caller only."""
+    ended = table.query("DONE", limit=100, consistent=True).items
+    return [str(item["submission_id"]) for item in ended if table.delete("DONE", str(item["sk"]))]

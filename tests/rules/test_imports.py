@@ -29,7 +29,7 @@ SUBJECT_LIBRARIES = {
     "bitrecs": {"yaml", "jinja2"},
     "experts": {"awscrt"},
     "leoma": {"numpy"},
-    "prism": set[str](),
+    "prism": {"yaml"},
 }
 # What the API function may load before its first request; boto3 and its like wait until they are needed.
 LOADED_BY_APP = {

@@ -1,0 +1,161 @@
+"""Who works on what: the worker's claims and their recovery, validators' leases and their end. Part of `tasks`.
+
+Nothing here starts by itself: process-next, assignments/next and the operator's command claim; the sweep only takes up
+again what was claimed and lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from chalicelib.kernel import clock, flows, telemetry
+from chalicelib.kernel.errors import NotFound, Unavailable
+from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.wire import Item
+
+from . import store, store_commit, tasks_finish
+from .contracts import ASSIGNED, FAILED, GONE, PASSED, REJECTED, RUNNING, Assignment, PrismSettings, Submission
+
+EVALUATION, LEASE = "prism-evaluation", "prism-lease"
+RUNS_EXHAUSTED = "evaluation attempts exhausted"
+MAX_RUNS = 3
+_CLAIM_TRIES = 5
+_CLAIM_SECONDS = 10.0
+_REVIEW_SECONDS = 12.0
+_LIVE_STATES = {"RUNNING", "PENDING_REDRIVE"}
+_TIMER_SLACK_SECONDS = 0.1
+
+
+def process_next() -> str | None:
+    """Claim the oldest pending submission, review it, start its evaluation; its id, whatever comes of it."""
+    settings = PrismSettings.current()
+    if settings.execution_backend == "validators_only":
+        return None
+    for entry in store.queue():
+        submission_id = str(entry["submission_id"])
+        execution = f"{submission_id}-1"
+        if store.claim_for_worker(entry, execution, until=clock.now() + settings.worker_claim_timeout_seconds):
+            if _review(submission_id, execution) not in {REJECTED, GONE}:
+                start_evaluation(submission_id, execution)
+            return submission_id
+    return None
+
+
+def start_evaluation(submission_id: str, execution: str) -> None:
+    """A start that does not succeed now is made up for by the sweep."""
+    flows.start_or_leave(EVALUATION, execution, {"submission_id": submission_id, "holder": execution})
+
+
+def _review(submission_id: str, holder: str) -> str:
+    """In a function of its own, so that nothing a project holds can hurt the API. Empty when it did not answer."""
+    try:
+        payload = {"submission_id": submission_id, "holder": holder}
+        answer = flows.invoke("prism-review", payload, seconds=_REVIEW_SECONDS)
+    except (flows.TaskFailed, Unavailable) as error:
+        telemetry.log("review failed", submission_id=submission_id, error=str(error))
+        return ""
+    return str(answer["outcome"])
+
+
+def next_assignment(validator: str) -> Assignment | None:
+    """The lease that the validator holds, else a new one of the oldest submission that passes review."""
+    deadline = clock.monotonic() + _CLAIM_SECONDS
+    for _ in range(_CLAIM_TRIES):
+        lease = store.slot(validator) or _claim(validator)
+        if lease is None or clock.monotonic() > deadline:
+            return None
+        ready = lease if lease.arch_hash else _prepared(lease)
+        if ready:
+            return ready
+    return None
+
+
+def _claim(validator: str) -> Assignment | None:
+    for entry in _suitable(validator):
+        lease = _lease_of(entry, validator)
+        try:
+            if store.claim_for_validator(entry, lease):
+                return lease
+        except store.SlotTaken:
+            return store.slot(validator)
+    return None
+
+
+def _suitable(validator: str) -> list[Item]:
+    """Never the validator's own; those that it has not failed yet come first."""
+    fresh: list[Item] = []
+    failed: list[Item] = []
+    for entry in store.queue():
+        if entry["hotkey"] != validator:
+            (failed if validator in entry["failed_by"] else fresh).append(entry)
+    return fresh + failed
+
+
+def _lease_of(entry: Item, validator: str) -> Assignment:
+    seconds = PrismSettings.current().validator_assignment_timeout_seconds
+    return Assignment(
+        id=clock.new_uuid(),
+        submission_id=str(entry["submission_id"]),
+        validator_hotkey=validator,
+        status=ASSIGNED,
+        attempt=int(entry["assignments"]) + 1,
+        deadline_at=clock.now() + seconds,
+    )
+
+
+def _prepared(lease: Assignment) -> Assignment | None:
+    """Reviewed and timed; None when review rejected the submission (or did not answer: the next call tries again)."""
+    if _review(lease.submission_id, lease.id) != PASSED:
+        return None
+    arch_hash = str(store.get_reviewed(lease.submission_id).review["family_hash"])
+    store.name_architecture(lease.id, arch_hash)
+    at = clock.stamp(lease.deadline_at + _TIMER_SLACK_SECONDS)
+    flows.start_or_leave(LEASE, lease.id, {"assignment_id": lease.id, "at": at})
+    return dataclasses.replace(lease, arch_hash=arch_hash)
+
+
+def expire_overdue() -> list[str]:
+    """Submissions whose validator let the deadline pass."""
+    lost = []
+    for assignment_id in store.overdue(clock.now()):
+        try:
+            found = tasks_finish.expire_assignment(assignment_id)
+        except NotFound:
+            continue
+        if found:
+            lost.append(found)
+    return lost
+
+
+def recover() -> None:
+    """Take up again what the worker claimed and no execution works on; after three tries it has failed."""
+    for run in store.runs():
+        until_decided(lambda run=run: _recover(run))  # type: ignore[misc] # the default binds this turn's run
+
+
+def _recover(run: Item) -> None:
+    submission_id, execution = str(run["sk"]), str(run["execution"])
+    submission = store.get(submission_id)
+    if submission.status != RUNNING or submission.holder != execution:
+        store.forget_run(submission_id, execution)
+        return
+    state = flows.status(EVALUATION, execution)
+    if state is None:
+        start_evaluation(submission_id, execution)
+    elif state not in _LIVE_STATES or clock.now() > _patience(run):
+        _run_again(submission, execution)
+
+
+def _patience(run: Item) -> float:
+    """An execution that reports itself running is given its whole wall clock beyond the claim."""
+    return float(run["claimed_until"]) + PrismSettings.current().platform_eval_timeout_seconds
+
+
+def _run_again(submission: Submission, execution: str) -> None:
+    if submission.runs >= MAX_RUNS:
+        store_commit.commit(submission, store_commit.Ending(FAILED, RUNS_EXHAUSTED, execution=execution))
+        return
+    again = f"{submission.id}-{submission.runs + 1}"
+    until = clock.now() + PrismSettings.current().worker_claim_timeout_seconds
+    if store.renew_run(submission.id, execution, again, runs_before=submission.runs, until=until):
+        start_evaluation(submission.id, again)
