@@ -165,7 +165,7 @@ class Router:
         def view(event: dict[str, Any]) -> dict[str, Any]:
             request = Request.from_event(event, base)
             reply = serve(label, request, functools.partial(self._phrased, answer), self.internal)
-            reply["headers"] = self.headers | self._cors(request) | reply["headers"]
+            reply["headers"] = reply["headers"] | self.headers | self._cors(request)
             return reply
 
         return view

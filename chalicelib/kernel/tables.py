@@ -219,9 +219,9 @@ def transact(writes: Sequence[Write], *, token: str = "") -> None:
     _call("transact_write_items", request)
 
 
-def until_decided(decide: Callable[[], T]) -> T:
+def until_decided(decide: Callable[[], T], *, seconds: float = _CONTENTION_SECONDS) -> T:
     """Read and decide again as long as a competitor was faster, until somebody has won or the time is up."""
-    deadline = clock.monotonic() + _CONTENTION_SECONDS
+    deadline = clock.monotonic() + seconds
     ceiling = 0.01
     while True:
         try:

@@ -26,7 +26,7 @@ STANDARD_FILES = ("contracts", "domain", "store", "routes", "tasks")
 # The one library that a speciality's subject needs; those that are no part of the API bundle only inside functions.
 SUBJECT_LIBRARIES = {
     "pool": {"Crypto"},
-    "bitrecs": {"yaml", "jinja2"},
+    "bitrecs": {"yaml", "jinja2", "tiktoken", "numpy"},
     "experts": {"awscrt"},
     "leoma": {"numpy"},
     "prism": {"yaml"},
