@@ -28,11 +28,14 @@ class CloudFailed(Exception):
 def given_endpoint() -> str | None:
     """A cloud that is there already, by `AWS_ENDPOINT_URL` or by `LOCALSTACK=1`; nothing is probed."""
     try:
-        return aws.endpoint("dynamodb")
+        endpoint = aws.endpoint("dynamodb")
     except ImportError:
         raise CloudFailed(
             "LOCALSTACK=1 needs the package localstack-client: .venv/bin/python -m pip install localstack-client"
         ) from None
+    if endpoint:
+        use_given()
+    return endpoint
 
 
 def use_given() -> None:

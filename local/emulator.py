@@ -7,14 +7,13 @@ Once it serves it writes its port on a line to standard output; when standard in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +120,7 @@ class Saver:
             self._collect(0)
         self.child = self._fork()
         self._collect(0)
+        end_functions()
 
     def _collect(self, how: int) -> bool:
         pid, status = os.waitpid(self.child, how)
@@ -186,8 +186,10 @@ def serve(listener: socket.socket) -> None:
         return starting
 
     replace(server, "startup", announced)
-    with taking_the_group_along():
+    try:
         server.run(sockets=[listener])
+    finally:
+        end_functions()
 
 
 def stop_at_end_of_input(server: Any) -> None:
@@ -196,14 +198,11 @@ def stop_at_end_of_input(server: Any) -> None:
     server.should_exit = True
 
 
-@contextlib.contextmanager
-def taking_the_group_along() -> Iterator[None]:
-    """Functions that are still running would outlive the cloud they talk to."""
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(0, signal.SIGTERM)
+def end_functions() -> None:
+    """Functions that still run would keep the emulator waiting, and then outlive the cloud they talk to."""
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, handler)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def patch(python: str) -> None:
     name_exceptions_truly()
     answer_silent_functions_at_once()
     fire_schedules_on_time()
-    reread_streams_from_their_start()
+    load_sources_afresh()
     read_ranges_only()
     remember_expressions()
     keep_little_history()
@@ -104,13 +104,16 @@ def fire_schedules_on_time() -> None:
     replace(eventbridge, "_SCHEDULER_TICK_INTERVAL", lambda _seconds: 1)
 
 
-def reread_streams_from_their_start() -> None:
-    """Positions outlive a restart but records do not, so a position kept from before skips new records."""
+def load_sources_afresh() -> None:
+    """Functions are put up anew at every start, so none of a former one runs; and stream positions outlive a
+    restart while the records do not, so a position kept from before would skip new records.
+    """
     from ministack.services import lambda_svc
 
     def make(load: Callable[[Any], None]) -> Callable[[Any], None]:
         def loading(data: Any) -> None:
             load(data)
+            lambda_svc._functions._data.clear()
             for (account, region, mapping), source in lambda_svc._esms.all_items():
                 if ":dynamodb:" in source.get("EventSourceArn", ""):
                     lambda_svc._dynamodb_stream_positions.set_scoped(account, region, mapping, 0)

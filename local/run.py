@@ -113,10 +113,11 @@ def start(stops: ExitStack, ended: Ended) -> str:
     address = url(settings.host, listener.getsockname()[1])
     if not shutil.which("bwrap"):
         say("bubblewrap is not installed (Debian package: bubblewrap): PRISM evaluations will end `failed`")
-    folder.announce(start_cloud(folder, stops, ended), address)
+    given = cloud.given_endpoint()
+    folder.announce(given or start_cloud(folder, stops, ended), address)
     os.environ["CHAIN_SOURCE"] = chain_source()
     put_up()
-    if not cloud.given_endpoint():
+    if not given:
         for jobs in app.JOBS:
             jobs.forget_leases()
     server = Server(Gateway(app.app, say).answer, listener)
@@ -149,10 +150,6 @@ def url(host: str, port: int) -> str:
 
 
 def start_cloud(folder: StateFolder, stops: ExitStack, ended: Ended) -> str:
-    given = cloud.given_endpoint()
-    if given:
-        cloud.use_given()
-        return given
     embedded = cloud.EmbeddedCloud(folder)
     stops.callback(embedded.stop)
     embedded.watch(ended.fail)

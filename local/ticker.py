@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.kernel import flows
+from chalicelib.kernel.errors import Unavailable
 from chalicelib.kernel.jobs import Jobs
 
 CHAIN = "chain"
@@ -60,10 +61,11 @@ class Ticker:
         """A failure is told once, not every few seconds; a tick that runs for minutes is none."""
         try:
             flows.invoke(f"{system}-tick", event)
-        except ReadTimeoutError:
-            return
-        except (flows.TaskFailed, BotoCoreError, ClientError) as error:
+        except (flows.TaskFailed, ClientError) as error:
             self._tell(system, str(error))
+        except Unavailable as error:
+            if not isinstance(error.__cause__, ReadTimeoutError):
+                self._tell(system, str(error.detail))
         else:
             self._said.pop(system, None)
 

@@ -84,14 +84,29 @@ def test_the_cloud_holds_what_a_deployment_holds(laptop: Laptop) -> None:
     assert {schedule["Name"] for schedule in schedules} <= names
 
 
-def test_intervals_below_a_minute_are_kept(laptop: Laptop) -> None:
-    def observed() -> str:
-        key = {"pk": {"S": "CHAIN"}, "sk": {"S": "HEAD"}}
-        head = client(laptop, "dynamodb").get_item(TableName="subnet-functions-local-chain", Key=key)["Item"]
-        return str(head["observed_at"]["N"])
+def chain_seen_at(laptop: Laptop) -> str:
+    key = {"pk": {"S": "CHAIN"}, "sk": {"S": "HEAD"}}
+    head = client(laptop, "dynamodb").get_item(TableName="subnet-functions-local-chain", Key=key)["Item"]
+    return str(head["observed_at"]["N"])
 
-    first = observed()
-    eventually(lambda: observed() != first)
+
+def test_intervals_below_a_minute_are_kept(laptop: Laptop) -> None:
+    first = chain_seen_at(laptop)
+    eventually(lambda: chain_seen_at(laptop) != first)
+
+
+def test_a_job_that_was_cut_off_does_not_hold_up_the_next_start(own: Laptop) -> None:
+    own.start()
+    first = chain_seen_at(own)
+    client(own, "dynamodb").update_item(
+        TableName="subnet-functions-local-chain",
+        Key={"pk": {"S": "JOB"}, "sk": {"S": "sync"}},
+        UpdateExpression="SET running_until = :until",
+        ExpressionAttributeValues={":until": {"N": str(time.time() + 300)}},
+    )
+    own.stop()
+    own.start()
+    eventually(lambda: chain_seen_at(own) != first)
 
 
 def test_a_function_s_exception_keeps_its_name(laptop: Laptop) -> None:
