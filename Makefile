@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
 # Each target installs what it needs and then runs; ARGS goes to the command.
-.PHONY: run test check docs bench setup
-run test check docs bench setup:
+.PHONY: run test check docs bench mutate setup
+run test check docs bench mutate setup:
 	@$(PYTHON) local/bootstrap.py $@ $(ARGS)

@@ -104,6 +104,7 @@ COMMANDS = {
     ),
     "docs": Command((PROJECT,), ("dev",), (("-m", "docs.reference"),)),
     "bench": Command((PROJECT, CLOUD, EVALUATOR), ("dev",), (("-m", "bench"),)),
+    "mutate": Command((PROJECT,), ("dev",), (("-m", "tests.harness.mutation"),)),
 }
 
 

@@ -25,4 +25,4 @@ def is_one_of(token: str | None, accepted: Iterable[str]) -> bool:
     """Whether the token is an accepted one; every candidate is compared, whatever matched before."""
     given = digest(token or "")
     matches = [hmac.compare_digest(given, digest(candidate)) for candidate in accepted if candidate]
-    return bool(token) and any(matches)
+    return any(matches)
