@@ -148,7 +148,7 @@ class NewSample(Contract):
     def _names_one_task(self) -> Self:
         if self.task_id is None and not self.sample_id:
             raise ValueError("task_id or sample_id is required")
-        digits = self.sample_id if self.sample_id and self.sample_id.isdecimal() else None
+        digits = self.sample_id if self.sample_id and re.fullmatch(r"[0-9]+", self.sample_id) else None
         if self.task_id is not None and digits is not None and int(digits) != self.task_id:
             raise ValueError("task_id and sample_id name different tasks")
         return self

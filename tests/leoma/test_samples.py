@@ -1,29 +1,52 @@
-"""Samples: what is taken, what a repeat changes, and that a batch is all or nothing."""
+"""The specification's concrete behaviours 26 to 53 and 84: what is taken, what a repeat changes, what is listed."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from chalicelib.leoma import fold
+from chalicelib.kernel import keys
+from chalicelib.kernel.blobs import Bucket
+from chalicelib.kernel.errors import Unavailable
+from chalicelib.leoma import fold, jobstore
 from tests.harness.client import Client
+from tests.harness.wallets import wallet
 
-from .world import ADMIN, ALICE, BOB, NOW, get, miner, post, publish, sample, send, subnet, sync
+from .world import ALICE, BOB, NOW, get, miner, post, publish, sample, send, signed
+
+pytestmark = pytest.mark.usefixtures("world")
 
 Freeze = Callable[[float], None]
 Configure = Callable[..., None]
+TEXTS = {"original_artifacts": "[]", "generated_artifacts": '{"overall_score": 86}', "presentation_order": "single"}
 
 
-@pytest.fixture(autouse=True)
-def _world(cloud: None, freeze: Freeze, configure: Configure) -> None:
-    freeze(NOW)
-    configure(LEOMA_ADMIN_HOTKEYS=ADMIN.hotkey)
-    sync(subnet())
-    publish(100)
+def of_task(client: Client, task: int = 7) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = get(client, f"/samples/task?validator_hotkey={ALICE.hotkey}&task_id={task}").json
+    return found
 
 
-def test_a_minimal_sample_is_stored_with_nulls(client: Client) -> None:
+def result(task: int, validator: str = ALICE.hotkey) -> dict[str, Any]:
+    raw = Bucket("leoma-samples").get(f"{task}/evaluation_results/{validator}.json")
+    assert raw is not None
+    found: dict[str, Any] = json.loads(raw)
+    return found
+
+
+def nothing_is_stored(client: Client) -> bool:
+    fold.fold()
+    tasks = (7, 8)
+    return not any(of_task(client, task) for task in tasks) and get(client, "/samples/list").json == []
+
+
+# --- 26 to 38: one sample
+
+
+def test_26_a_minimal_sample_is_stored_with_nulls(client: Client) -> None:
     reply = post(client, ALICE, "/samples", sample(7, miner(1)))
 
     assert reply.status == 200, reply.json
@@ -42,19 +65,355 @@ def test_a_minimal_sample_is_stored_with_nulls(client: Client) -> None:
         "task_id": 7,
         "latency_ms": None,
     }
-    assert get(client, f"/samples/task?validator_hotkey={ALICE.hotkey}&task_id=7").json == [reply.json]
-    assert get(client, "/samples/list").json == []
+    assert of_task(client) == [reply.json]
+    assert get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json == [reply.json]
     fold.fold()
     assert get(client, "/samples/list").json == [reply.json]
-    assert get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json == [reply.json]
     assert get(client, f"/samples/miner/{miner(1)}", BOB).json == [reply.json]
-    assert get(client, f"/tasks?miner_hotkey={miner(1)}").json[0]["passed"] is True
-    assert get(client, f"/tasks/7/miner/{miner(1)}").json["final_passed"] is True
-    assert get(client, "/tasks/7").json["miner_count"] == 1
 
 
-def test_a_batch_of_a_hundred_is_answered_in_order(client: Client) -> None:
-    reply = send(client, ALICE, [sample(7, miner(n)) for n in range(100)])
+def test_27_28_a_repeat_overwrites_with_null_but_keeps_latency(client: Client, freeze: Freeze) -> None:
+    said = {"confidence": 90, "reasoning": "sharp"}
+    first = post(client, ALICE, "/samples", sample(7, miner(1), **said)).json
+    freeze(NOW + 10)
+    second = post(client, ALICE, "/samples", sample(7, miner(1), passed=False, latency_ms=77, **said)).json
+    freeze(NOW + 20)
+    third = post(client, ALICE, "/samples", sample(7, miner(1), passed=False)).json
 
-    assert reply.status == 200, reply.json
-    assert [one["miner_hotkey"] for one in reply.json] == [miner(n) for n in range(100)]
+    assert (second["id"], second["passed"], second["latency_ms"]) == (first["id"], False, 77)
+    assert first["evaluated_at"] < second["evaluated_at"] < third["evaluated_at"]
+    assert (third["latency_ms"], third["confidence"], third["reasoning"]) == (77, None, None)
+    assert of_task(client) == [third]
+
+
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS | {"generated_artifacts": "long " * 1000}])
+def test_artifacts_survive_a_repeat_without_them(client: Client, texts: dict[str, str]) -> None:
+    post(client, ALICE, "/samples", sample(7, miner(1), **texts))
+    post(client, ALICE, "/samples", sample(7, miner(1), presentation_order="other"))
+    fold.fold()
+
+    (line,) = result(7)["data"]
+    assert {name: line[name] for name in TEXTS} == texts | {"presentation_order": "other"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "loc", "kind"),
+    [
+        ({"prompt": ...}, "prompt", "missing"),
+        ({"confidence": 101}, "confidence", "less_than_equal"),
+        ({"confidence": -1}, "confidence", "greater_than_equal"),
+        ({"latency_ms": -1}, "latency_ms", "greater_than_equal"),
+        ({"latency_ms": 1.5}, "latency_ms", "int_from_float"),
+        ({"prompt": "é" * 4097}, "prompt", "string_too_long"),
+        ({"s3_prefix": "x" * 513}, "s3_prefix", "string_too_long"),
+        ({"miner_hotkey": "zz"}, "miner_hotkey", "value_error"),
+        ({"miner_hotkey": miner(1) + "\n"}, "miner_hotkey", "value_error"),
+        ({"passed": "yes"}, "passed", "bool_parsing"),
+        ({"passed": None}, "passed", "bool_parsing"),
+        ({"task_id": 51.5}, "task_id", "int_from_float"),
+        ({"task_id": True}, "task_id", "int_parsing"),
+        ({"task_id": "5_1"}, "task_id", "int_parsing"),
+        ({"task_id": 0}, "task_id", "greater_than_equal"),
+        ({"task_id": 2**31}, "task_id", "less_than_equal"),
+        ({"sample_id": "x" * 65}, "sample_id", "string_too_long"),
+        ({"task_id": 101}, "task_id", "value_error"),
+    ],
+)
+def test_29_to_38_what_a_sample_may_not_be(client: Client, changes: dict[str, Any], loc: str, kind: str) -> None:
+    reply = post(client, ALICE, "/samples", sample(7, miner(1), **changes))
+
+    assert reply.status == 422, reply.json
+    assert [(problem["loc"], problem["type"]) for problem in reply.json["detail"]] == [(["body", loc], kind)]
+    assert nothing_is_stored(client)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": ""},
+        {"prompt": "é" * 4096},
+        {"miner_hotkey": wallet("nobody knows").hotkey},
+        {"task_id": "7"},
+        {"passed": 1, "confidence": "90"},
+        {"surprise": {"ignored": True}},
+        {"generated_artifacts": "{" * 8192},
+        {"reasoning": "<script>\u0000\U0001f600"},
+    ],
+)
+def test_30_to_34_what_a_sample_may_be(client: Client, changes: dict[str, Any]) -> None:
+    assert post(client, ALICE, "/samples", sample(7, miner(1), **changes)).status == 200
+    fold.fold()
+    assert len(get(client, "/samples/list").json) == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"sample_id": ""}, {"sample_id": None}])
+def test_35_neither_task_nor_sample_id(client: Client, changes: dict[str, Any]) -> None:
+    reply = post(client, ALICE, "/samples", sample(7, miner(1), task_id=..., **changes))
+
+    assert reply.status == 422
+    assert (reply.json["detail"][0]["loc"], reply.json["detail"][0]["type"]) == (["body"], "value_error")
+
+
+def test_36_a_legacy_name_counts_in_totals_and_is_no_task(client: Client) -> None:
+    stored = post(client, ALICE, "/samples", sample(None, miner(1), task_id=..., sample_id="abc-1"))
+    fold.fold()
+
+    assert (stored.status, stored.json["task_id"], stored.json["sample_id"]) == (200, None, "abc-1")
+    assert get(client, f"/tasks?miner_hotkey={miner(1)}").json == []
+    assert get(client, f"/samples/task?validator_hotkey={ALICE.hotkey}&sample_id=abc-1").json == [stored.json]
+    assert fold.samples_stored(jobstore.totals().values()) == 1
+
+
+def test_37_a_legacy_name_of_digits_is_the_task(client: Client) -> None:
+    stored = post(client, ALICE, "/samples", sample(None, miner(1), task_id=..., sample_id="51")).json
+
+    assert stored["task_id"] == 51
+    assert of_task(client, 51) == [stored]
+    disagreeing = post(client, ALICE, "/samples", sample(51, miner(1), sample_id="52"))
+    agreeing = post(client, ALICE, "/samples", sample(51, miner(1), sample_id="51"))
+    assert (disagreeing.status, agreeing.status) == (422, 200)
+
+
+def test_38_a_task_ahead_of_the_latest(client: Client, configure: Configure) -> None:
+    assert post(client, ALICE, "/samples", sample(101, miner(1))).status == 422
+    configure(LEOMA_TASK_ID_AHEAD_MAX="1")
+    assert post(client, ALICE, "/samples", sample(101, miner(1))).status == 200
+
+
+# --- 39 to 47: bodies and batches
+
+
+@pytest.mark.parametrize("raw", [b"{", b"\xff", b"[" * 100_000, b'{"samples": NaN}', b""])
+def test_39_a_body_that_is_no_json(client: Client, raw: bytes) -> None:
+    reply = client.post("/leoma/samples/batch", raw, signed(ALICE, raw))
+
+    assert (reply.status, reply.json["detail"][0]["type"]) == (422, "json_invalid")
+
+
+def test_40_a_body_over_the_limit_is_refused_before_anything_else(client: Client) -> None:
+    reply = client.post("/leoma/samples/batch", b" " * 2_097_153)
+
+    assert (reply.status, reply.json["detail"]) == (413, "Request body too large")
+
+
+def test_40_the_limit_is_a_knob(client: Client, configure: Configure) -> None:
+    configure(LEOMA_MAX_BODY_SIZE="10")
+
+    assert client.post("/leoma/samples/batch", b" " * 11).status == 413
+
+
+def test_41_a_hundred_in_order_and_no_more(client: Client) -> None:
+    taken = send(client, ALICE, [sample(7, miner(n)) for n in range(100)])
+    refused = send(client, BOB, [sample(8, miner(n)) for n in range(101)])
+    absurd = post(client, BOB, "/samples/batch", {"samples": [{}] * 300_000})
+
+    assert [one["miner_hotkey"] for one in taken.json] == [miner(n) for n in range(100)]
+    assert len({one["id"] for one in taken.json}) == 100
+    assert of_task(client) == sorted(taken.json, key=lambda one: one["miner_hotkey"])
+    assert (refused.status, refused.json["detail"]) == (400, "Batch size exceeds limit of 100 samples")
+    assert absurd.status == 400
+    assert get(client, f"/samples/validator/{BOB.hotkey}", BOB).json == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [({"samples": []}, 200), ({}, 422), ([], 422), ({"samples": {}}, 422), (None, 422)]
+)
+def test_42_43_no_samples(client: Client, body: Any, status: int) -> None:
+    reply = post(client, ALICE, "/samples/batch", body)
+
+    assert reply.status == status
+    assert status == 422 or reply.json == []
+
+
+def test_44_45_a_signature_is_about_one_task(client: Client) -> None:
+    both = [sample(7, miner(1)), sample(8, miner(1))]
+    signed_one = send(client, ALICE, both, "0xab")
+    assert signed_one.status == 400
+    assert signed_one.json["detail"] == "When signature is provided, all samples must have the same task_id"
+    assert nothing_is_stored(client)
+
+    assert send(client, ALICE, both, "").status == 200
+    fold.fold()
+    assert [result(task)["signature"] for task in (7, 8)] == ["", ""]
+
+
+def test_46_one_bad_sample_refuses_the_batch(client: Client) -> None:
+    reply = send(client, ALICE, [sample(7, miner(1)), sample(7, miner(2), confidence=101)])
+    ahead = send(client, ALICE, [sample(7, miner(1)), sample(101, miner(2))])
+
+    assert reply.json["detail"][0]["loc"] == ["body", "samples", 1, "confidence"]
+    assert ahead.json["detail"][0]["loc"] == ["body", "samples", 1, "task_id"]
+    assert nothing_is_stored(client)
+
+
+def test_47_the_same_miner_twice_in_a_batch(client: Client) -> None:
+    reply = send(client, ALICE, [sample(7, miner(1), latency_ms=5), sample(7, miner(1), passed=False)])
+
+    assert [one["id"] for one in reply.json] == [reply.json[0]["id"]] * 2
+    assert [(one["passed"], one["latency_ms"]) for one in reply.json] == [(True, 5), (False, 5)]
+    assert of_task(client) == [reply.json[1]]
+
+
+def test_84_an_identical_batch_again_changes_only_the_time(client: Client, freeze: Freeze) -> None:
+    body = json.dumps({"samples": [sample(7, miner(n)) for n in (1, 2)]}).encode()
+    headers = signed(ALICE, body)
+    first = client.post("/leoma/samples/batch", body, headers).json
+    freeze(NOW + 3)
+    second = client.post("/leoma/samples/batch", body, headers).json
+
+    assert [one | {"evaluated_at": ""} for one in second] == [one | {"evaluated_at": ""} for one in first]
+    assert of_task(client) == sorted(second, key=lambda one: one["miner_hotkey"])
+
+
+# --- 48, 49 and section 4.5: evaluation results
+
+
+def test_48_a_result_that_cannot_be_written_is_written_later(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise Unavailable("down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Bucket, "put", down)
+        assert send(client, ALICE, [sample(7, miner(1))]).status == 200
+        fold.fold()
+    assert Bucket("leoma-samples").get(f"7/evaluation_results/{ALICE.hotkey}.json") is None
+
+    fold.fold()
+
+    assert [line["hotkey"] for line in result(7)["data"]] == [miner(1)]
+    assert jobstore.results_due() == []
+
+
+def test_49_a_result_holds_every_miner_and_the_last_signature(client: Client) -> None:
+    send(client, ALICE, [sample(7, miner(1))], "0xfirst")
+    send(client, ALICE, [sample(7, miner(2), passed=False)], "0xsecond")
+    fold.fold()
+
+    found = result(7)
+    assert found["signature"] == "0xsecond"
+    assert [line["hotkey"] for line in found["data"]] == sorted([miner(1), miner(2)])
+    assert {line["hotkey"]: line["status"] for line in found["data"]} == {miner(1): "passed", miner(2): "failed"}
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+def test_the_signature_of_a_whole_batch_verifies_over_the_written_data(client: Client, order: tuple[int, ...]) -> None:
+    samples = [sample(7, miner(n), confidence=n, reasoning="é", latency_ms=n, **TEXTS) for n in order]
+    signature = "0x" + ALICE.sign(_digest([_line(one) for one in samples])).hex()
+    send(client, ALICE, samples, signature)
+    fold.fold()
+
+    found = result(7)
+    assert found["signature"] == signature
+    digest = _digest(found["data"])
+    assert keys.verify(ALICE.public, digest, bytes.fromhex(found["signature"][2:]))
+    assert jobstore.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is True
+
+
+def test_a_signature_that_does_not_verify_is_kept_and_marked_or_refused_when_strict(
+    client: Client, configure: Configure
+) -> None:
+    assert send(client, ALICE, [sample(7, miner(1))], "0xnonsense").status == 200
+    assert jobstore.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is False
+
+    configure(LEOMA_STRICT_EVAL_SIGNATURE="1")
+    assert send(client, ALICE, [sample(8, miner(1))], "0xnonsense").status == 422
+
+
+def test_a_samples_own_signature_wins(client: Client) -> None:
+    send(client, ALICE, [sample(7, miner(1), evaluation_signature="0xown")], "0xbatch")
+    fold.fold()
+
+    assert result(7)["signature"] == "0xown"
+
+
+def _line(one: dict[str, Any]) -> dict[str, Any]:
+    names = ("passed", "confidence", "reasoning", "latency_ms", *TEXTS)
+    return {"hotkey": one["miner_hotkey"], "status": "passed"} | {name: one[name] for name in names}
+
+
+def _digest(lines: list[dict[str, Any]]) -> bytes:
+    return hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).digest()
+
+
+def test_the_canonical_form_has_the_published_digest(client: Client) -> None:
+    line = {
+        "hotkey": "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty",
+        "passed": True,
+        "status": "passed",
+        "confidence": 91,
+        "reasoning": "sharp motion",
+        "latency_ms": 41250,
+        "original_artifacts": "[]",
+        "generated_artifacts": "{}",
+        "presentation_order": "single-video benchmark",
+    }
+    assert _digest([line]).hex() == "c8fa7523917f91790991905ce007a0955a516bca2117bbd5941ddb28537eb3aa"
+
+
+# --- 50 to 53: lists
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"), [("0", "greater_than_equal"), ("501", "less_than_equal"), ("x", "int_parsing")]
+)
+@pytest.mark.parametrize("path", ["/samples/list", f"/samples/validator/{ALICE.hotkey}", f"/samples/miner/{miner(1)}"])
+def test_50_a_limit_out_of_range(client: Client, path: str, limit: str, kind: str) -> None:
+    reply = get(client, f"{path}?limit={limit}", ALICE)
+
+    assert (reply.status, reply.json["detail"][0]["type"]) == (422, kind)
+    assert reply.json["detail"][0]["loc"] == ["query", "limit"]
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 200), (150, 150), (500, 300)])
+def test_50_the_newest_first(client: Client, freeze: Freeze, limit: int | None, count: int) -> None:
+    for number in range(3):
+        freeze(NOW + number)
+        who = (ALICE, BOB)[number % 2]
+        assert send(client, who, [sample(7 + number, miner(n)) for n in range(100)]).status == 200
+    fold.fold()
+
+    listed = get(client, "/samples/list" + (f"?limit={limit}" if limit else "")).json
+    assert len(listed) == count
+    assert listed == sorted(listed, key=lambda one: (one["evaluated_at"], one["id"]), reverse=True)
+
+
+def test_51_52_a_validators_samples_of_a_task(client: Client) -> None:
+    send(client, ALICE, [sample(7, miner(n)) for n in range(5)])
+    path = f"/samples/task?validator_hotkey={ALICE.hotkey}"
+
+    assert [get(client, one).status for one in ("/samples/task", path, "/samples/task?task_id=7")] == [422] * 3
+    assert get(client, path.replace(ALICE.hotkey, "xyz") + "&task_id=7").status == 400
+    assert get(client, path + "&task_id=7").json == get(client, path + "&sample_id=7").json
+    assert [one["miner_hotkey"] for one in of_task(client)] == sorted(miner(n) for n in range(5))
+    assert get(client, path + "&task_id=99").json == []
+
+
+def test_53_lists_of_validators_and_miners_need_a_validator(client: Client, freeze: Freeze) -> None:
+    for number in range(3):
+        freeze(NOW + number)
+        send(client, ALICE, [sample(number + 1, miner(n)) for n in range(60)])
+        send(client, BOB, [sample(number + 1, miner(1))])
+    fold.fold()
+
+    assert get(client, f"/samples/validator/{ALICE.hotkey}").status == 422
+    assert get(client, "/samples/validator/xyz", ALICE).status == 400
+    found = get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json
+    assert len(found) == 100
+    assert found == sorted(found, key=lambda one: (one["evaluated_at"], one["id"]), reverse=True)
+    about = get(client, f"/samples/miner/{miner(1)}", BOB).json
+    assert [(one["task_id"], one["validator_hotkey"]) for one in about] == [
+        (task, who.hotkey) for task in (3, 2, 1) for who in (BOB, ALICE)
+    ]
+
+
+def test_a_miners_newest_sample_is_found_on_an_old_task(client: Client, freeze: Freeze) -> None:
+    publish(300)
+    for number in range(30):
+        freeze(NOW + number)
+        send(client, ALICE, [sample(number + 101, miner(1))])
+    freeze(NOW + 99)
+    send(client, BOB, [sample(105, miner(1))])
+    fold.fold()
+
+    newest = get(client, f"/samples/miner/{miner(1)}?limit=2", ALICE).json
+    assert [(one["task_id"], one["validator_hotkey"]) for one in newest] == [(105, BOB.hotkey), (130, ALICE.hotkey)]

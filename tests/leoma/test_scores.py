@@ -1,0 +1,385 @@
+"""The specification's concrete behaviours 54 to 72, 80, 81 and 86: tasks, verdicts, scores, ranks and weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chalicelib.leoma import fold, jobstore, store, tasks
+from tests.harness.client import Client
+from tests.harness.wallets import wallet
+
+from .world import ALICE, BOB, CAROL, NOW, get, miner, model, neuron, publish, sample, send, subnet, sync, vote
+
+pytestmark = pytest.mark.usefixtures("world")
+
+Freeze = Callable[[float], None]
+Configure = Callable[..., None]
+UNKNOWN = wallet("unknown").hotkey
+
+
+def listed(client: Client, hotkey: str) -> list[dict[str, Any]]:
+    fold.fold()
+    found: list[dict[str, Any]] = get(client, f"/tasks?miner_hotkey={hotkey}").json
+    return found
+
+
+# --- 54 to 64: tasks
+
+
+def test_54_55_the_latest_task_only_moves_forward(client: Client) -> None:
+    assert [tasks.publish({"task_id": task}, None)["latest"] for task in (107, 106, 107, 108)] == [107, 107, 107, 108]
+    assert get(client, "/tasks/latest").json == {"task_id": 108}
+
+
+def test_54_a_task_whose_clips_must_be_there_waits_for_them(client: Client) -> None:
+    refused = tasks.publish({"task_id": 101, "prefix": "101", "require_clips": True}, None)
+    bucket = tasks.Bucket("leoma-samples")
+    for name in refused["missing"]:
+        bucket.put(name.replace("*", "5F"), b"clip")
+
+    assert (refused["published"], refused["latest"]) == (False, 100)
+    assert tasks.publish({"task_id": 101, "prefix": "101", "require_clips": True}, None)["missing"] == []
+    assert get(client, "/tasks/latest").json == {"task_id": 101}
+
+
+def test_56_tasks_of_whom(client: Client) -> None:
+    replies = [get(client, path) for path in ("/tasks", "/tasks?miner_hotkey=xyz", f"/tasks?miner_hotkey={UNKNOWN}")]
+
+    assert [reply.status for reply in replies] == [422, 400, 200]
+    assert replies[2].json == []
+
+
+def test_57_58_a_verdict_follows_the_stakes_of_now(client: Client) -> None:
+    sync(subnet(stakes={ALICE: 100_000, BOB: 60_000, CAROL: 40_000}), block=1001)
+    vote(client, 5, {ALICE: True, BOB: False, CAROL: False}, miner(1))
+    assert listed(client, miner(1))[0]["passed"] is False
+
+    sync(subnet(stakes={ALICE: 100_001, BOB: 60_000, CAROL: 40_000}), block=1002)
+
+    assert listed(client, miner(1))[0]["passed"] is True
+    assert get(client, f"/tasks/5/miner/{miner(1)}").json["final_passed"] is True
+    assert get(client, "/tasks/5").json["miners"][0]["passed"] is True
+
+
+def test_59_a_voter_who_left_leaves_a_failed_task(client: Client) -> None:
+    vote(client, 5, {CAROL: True}, miner(1))
+    sync(subnet(stakes={ALICE: 5000}), block=1001)
+
+    assert [(task["task_id"], task["passed"]) for task in listed(client, miner(1))] == [(5, False)]
+
+
+def test_60_the_list_tells_the_newest_latency_and_the_detail_the_oldest(client: Client, freeze: Freeze) -> None:
+    for number, (who, latency) in enumerate([(ALICE, 10), (BOB, None), (CAROL, 20)]):
+        freeze(NOW + number)
+        vote(client, 5, {who: True}, miner(1), latency_ms=latency, prompt=f"prompt {number}")
+    (line,) = listed(client, miner(1))
+    detail = get(client, f"/tasks/5/miner/{miner(1)}").json
+
+    assert (line["latency_ms"], detail["latency_ms"]) == (20, 10)
+    assert line["updated"] == "2027-01-15T08:00:02.250000Z"
+    assert [one["validator_hotkey"] for one in detail["validators"]] == [ALICE.hotkey, BOB.hotkey, CAROL.hotkey]
+    assert detail["description"] == "prompt 0"
+
+
+@pytest.mark.parametrize("task", ["abc", "-1", "1.5", "99999999999999"])
+def test_61_a_task_id_that_is_no_number(client: Client, task: str) -> None:
+    for path in (f"/tasks/{task}/miner/{miner(1)}", f"/tasks/{task}"):
+        reply = get(client, path)
+        assert (reply.status, reply.json["detail"]) == (404, "Not Found")
+
+
+def test_62_a_task_that_nobody_judged(client: Client) -> None:
+    vote(client, 5, {ALICE: True}, miner(1))
+    fold.fold()
+    replies = [get(client, f"/tasks/{task}/miner/{miner(n)}") for task, n in ((6, 1), (5, 2))]
+
+    assert {(reply.status, reply.json["detail"]) for reply in replies} == {(404, "No evaluations for this task/miner")}
+    assert get(client, "/tasks/5/miner/xyz").status == 400
+    assert (get(client, "/tasks/6").status, get(client, "/tasks/6").json["detail"]) == (404, "Task not found")
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "aspects", "overall"),
+    [
+        ('{"aspect_scores": {"prompt_adherence": 88}, "overall_score": 86}', {"prompt_adherence": 88}, 86),
+        ("not json", None, None),
+        ("[1]", None, None),
+        (None, None, None),
+        ('{"aspect_scores": {"a": "x"}, "overall_score": 1.5}', None, None),
+        ("[" * 8000, None, None),
+        ('{"aspect_scores": {"a": true}, "overall_score": ' + "9" * 400 + "}", None, None),
+    ],
+)
+def test_63_aspects_out_of_artifacts(client: Client, artifacts: str | None, aspects: Any, overall: Any) -> None:
+    vote(client, 5, {ALICE: True}, miner(1), generated_artifacts=artifacts)
+    fold.fold()
+    (verdict,) = get(client, f"/tasks/5/miner/{miner(1)}").json["validators"]
+
+    assert (verdict["aspect_scores"], verdict["overall_score"]) == (aspects, overall)
+
+
+def test_64_clips_are_signed_for_the_configured_bucket_alone(client: Client, configure: Configure) -> None:
+    vote(client, 5, {ALICE: True}, miner(1), s3_bucket="evil", s3_prefix="../../evil")
+    fold.fold()
+    detail = get(client, f"/tasks/5/miner/{miner(1)}").json
+
+    assert detail["s3_prefix"] == "5"
+    assert detail["generated_video_path"] == f"5/generated_videos/{miner(1)}.mp4"
+    for name in ("first_frame", "original_clip", "generated_video"):
+        assert f"leoma-samples/{detail[f'{name}_path']}?" in detail[f"{name}_url"].replace(".s3.amazonaws.com", "")
+        assert "X-Amz-Expires=3600" in detail[f"{name}_url"]
+    assert "evil" not in str(detail)
+
+    configure(LEOMA_SAMPLES_BUCKET="")
+    detail = get(client, f"/tasks/5/miner/{miner(1)}").json
+    assert [detail[f"{name}_url"] for name in ("first_frame", "original_clip", "generated_video")] == [None] * 3
+
+
+def test_an_overview_of_a_task_has_the_passed_first(client: Client) -> None:
+    send(client, ALICE, [sample(5, miner(n), passed=n == 2) for n in (1, 2, 3)])
+    fold.fold()
+    found = get(client, "/tasks/5").json
+
+    assert [one["passed"] for one in found["miners"]] == [True, False, False]
+    assert [one["miner_hotkey"] for one in found["miners"]] == [miner(2), *sorted([miner(1), miner(3)])]
+    assert (found["miner_count"], found["validator_count"], found["description"]) == (3, 1, "a cyclist turns left")
+
+
+def test_settled_tasks_stay_in_the_list_and_open_again(client: Client, freeze: Freeze) -> None:
+    for first in range(1, 41, 10):
+        freeze(NOW + first)
+        send(client, ALICE, [sample(task, miner(1), latency_ms=task) for task in range(first, first + 10)])
+        fold.fold()
+    settled = listed(client, miner(1))
+    vote(client, 2, {BOB: True, CAROL: True}, miner(1))
+    after = listed(client, miner(1))
+
+    assert [line["task_id"] for line in settled] == list(range(40, 0, -1))
+    assert [line["latency_ms"] for line in settled] == list(range(40, 0, -1))
+    assert [line for line in after if line["task_id"] != 2] == [line for line in settled if line["task_id"] != 2]
+    assert get(client, f"/miners/{miner(1)}/tasks").json == after
+    send(client, ALICE, [sample(task, miner(2)) for task in range(50, 70)])
+    assert listed(client, miner(1)) == after
+
+
+# --- 65 to 72: ranks and weights
+
+
+def judged(client: Client, hotkey: str, evaluated: int, passed: int, *, last: int = 100) -> None:
+    """Alice judges the newest tasks of a miner; the passed ones come first."""
+    for first in range(0, evaluated, 50):
+        chunk = range(first, min(first + 50, evaluated))
+        assert send(client, ALICE, [sample(last - n, hotkey, n < passed) for n in chunk]).status == 200
+
+
+def ranks(client: Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = get(client, "/scores/rank").json["ranks"]
+    return found
+
+
+def test_65_nothing_is_ranked_before_the_window_is_full(client: Client) -> None:
+    judged(client, miner(1), 99, 99, last=99)
+    tasks.rank({}, None)
+
+    assert ranks(client) == []
+    assert get(client, "/weights").json == {"winner_uid": 0, "miners": []}
+    assert get(client, "/scores").json["scores"][miner(1)]["total_samples"] == 99
+
+
+def test_66_67_completeness_decides_and_the_rate_is_of_what_was_evaluated(client: Client) -> None:
+    judged(client, miner(1), 80, 60)
+    judged(client, miner(2), 79, 79)
+    tasks.rank({}, None)
+
+    assert ranks(client) == [
+        {
+            "miner_hotkey": miner(1),
+            "uid": 1,
+            "rank": 1,
+            "passed_count": 60,
+            "pass_rate": 0.75,
+            "block": 101,
+            "eligible": True,
+        }
+    ]
+    reply = get(client, "/weights")
+    weight = {"miner_hotkey": miner(1), "uid": 1, "pass_rate": 0.75, "weight": 1.0}
+    assert reply.json == {"winner_uid": 1, "miners": [weight]}
+    assert b'"weight":1.0' in reply.body
+    assert reply.header("X-Snapshot-Age") == "0"
+
+
+def test_weights_serve_the_last_snapshot_with_its_age(client: Client, freeze: Freeze) -> None:
+    judged(client, miner(1), 80, 60)
+    tasks.rank({}, None)
+    freeze(NOW + 86_400)
+    reply = get(client, "/weights")
+
+    assert (reply.json["winner_uid"], reply.header("X-Snapshot-Age")) == (1, "86400")
+
+
+def test_69_a_winner_that_becomes_invalid_burns_and_keeps_its_rank(client: Client) -> None:
+    judged(client, miner(1), 80, 60)
+    judged(client, miner(2), 80, 10)
+    tasks.rank({}, None)
+    before = ranks(client)
+    store.add_to_blacklist(miner(1), None, "admin")
+    tasks.miners()
+
+    assert ranks(client) == before
+    found = get(client, "/weights").json
+    assert (found["winner_uid"], [one["weight"] for one in found["miners"]]) == (0, [0.0, 0.0])
+    assert [one["uid"] for one in found["miners"]] == [1, 2]
+
+
+def test_70_a_winner_with_uid_zero_looks_like_a_burn(client: Client) -> None:
+    sync(
+        subnet(0, neurons=(*subnet(0).neurons, neuron(0, miner(1), model=model())), commitments=subnet(1).commitments),
+        1001,
+    )
+    judged(client, miner(1), 80, 60)
+    tasks.rank({}, None)
+
+    assert get(client, "/weights").json == {
+        "winner_uid": 0,
+        "miners": [{"miner_hotkey": miner(1), "uid": 0, "pass_rate": 0.75, "weight": 0.0}],
+    }
+
+
+def test_71_a_ranked_miner_that_left(client: Client) -> None:
+    judged(client, miner(1), 80, 60)
+    tasks.rank({}, None)
+    state = subnet()
+    sync(subnet(neurons=tuple(one for one in state.neurons if one.hotkey != miner(1))), block=1001)
+
+    assert [one["uid"] for one in ranks(client)] == [None]
+    assert get(client, "/weights").json["miners"][0]["uid"] == 0
+    assert get(client, "/weights").json["winner_uid"] == 0
+
+
+def test_72_the_only_eligible_miner_wins_without_a_single_pass(client: Client) -> None:
+    judged(client, miner(1), 80, 0)
+    tasks.rank({}, None)
+
+    assert get(client, "/weights").json["winner_uid"] == 1
+
+
+def test_a_later_rank_run_replaces_the_whole_list(client: Client) -> None:
+    judged(client, miner(1), 80, 60)
+    tasks.rank({}, None)
+    publish(200)
+    judged(client, miner(2), 80, 80, last=200)
+    tasks.rank({}, None)
+
+    assert [one["miner_hotkey"] for one in ranks(client)] == [miner(2)]
+
+
+# --- 80, 81: scores
+
+
+def test_80_plain_mean_and_pooled_rate_differ(client: Client) -> None:
+    send(client, ALICE, [sample(task, miner(1), task <= 4) for task in range(1, 11)])
+    send(client, ALICE, [sample(task, miner(2)) for task in (1, 2)])
+    send(client, BOB, [sample(1, UNKNOWN)])
+    tasks.rank({}, None)
+
+    (summary,) = get(client, "/scores/validators").json
+    assert summary == {
+        "validator_hotkey": ALICE.hotkey,
+        "total_samples": 12,
+        "total_passed": 6,
+        "avg_score": 0.7,
+        "pass_rate": 0.5,
+        "last_updated": "2027-01-15T08:00:00.250000+00:00",
+    }
+    assert get(client, "/scores/stats").json == {
+        "total_validators": 1,
+        "total_miners": 2,
+        "total_samples": 13,
+        "total_score_entries": 2,
+        "overall_pass_rate": 0.5,
+    }
+    row = {"score": 0.4, "total_samples": 10, "total_passed": 4, "pass_rate": 0.4}
+    about = get(client, f"/scores/miner/{miner(1)}").json
+    assert about["by_validator"] == [
+        {"validator_hotkey": ALICE.hotkey, "updated_at": "2027-01-15T08:00:00.250000+00:00"} | row
+    ]
+    assert get(client, "/scores").json["scores"][miner(1)] == about["aggregated"]
+    assert about["aggregated"] == {
+        "avg_score": 0.4,
+        "total_samples": 10,
+        "total_passed": 4,
+        "pass_rate": 0.4,
+        "validator_count": 1,
+    }
+    by = get(client, f"/scores/validator/{ALICE.hotkey}").json
+    assert [one["miner_hotkey"] for one in by["scores"]] == sorted([miner(1), miner(2)])
+    assert by["total_miners"] == 2
+
+
+def test_81_scores_of_the_unknown_and_before_any(client: Client) -> None:
+    zeros = {"avg_score": 0.0, "total_samples": 0, "total_passed": 0, "pass_rate": 0.0, "validator_count": 0}
+
+    for _ in range(2):
+        about = get(client, f"/scores/miner/{UNKNOWN}")
+        assert (about.status, about.json["by_validator"], about.json["aggregated"]) == (200, [], zeros)
+        nothing = {"validator_hotkey": UNKNOWN, "scores": [], "total_miners": 0}
+        assert get(client, f"/scores/validator/{UNKNOWN}").json == nothing
+        assert get(client, "/scores").json["scores"] == {}
+        assert get(client, "/scores/validators").json == []
+        assert set(get(client, "/scores/stats").json.values()) == {0}
+        assert ranks(client) == []
+        tasks.rank({}, None)
+    assert {get(client, f"/scores/{kind}/xyz").status for kind in ("miner", "validator")} == {400}
+
+
+def test_who_left_no_longer_scores_and_an_invalid_miner_neither(client: Client) -> None:
+    vote(client, 5, {ALICE: True, BOB: False}, miner(1))
+    vote(client, 5, {ALICE: True}, miner(2))
+    store.add_to_blacklist(miner(2), None, "admin")
+    sync(subnet(stakes={ALICE: 5000}), block=1001)
+    tasks.scores()
+
+    assert get(client, "/scores").json["total_validators"] == 1
+    assert list(get(client, "/scores").json["scores"]) == [miner(1)]
+    assert get(client, "/scores/stats").json["total_samples"] == 3
+
+
+def test_without_a_valid_miner_the_old_scores_stay(client: Client) -> None:
+    vote(client, 5, {ALICE: True}, miner(1))
+    tasks.scores()
+    before = get(client, "/scores").json
+    for number in (1, 2, 3):
+        store.add_to_blacklist(miner(number), None, "admin")
+    tasks.miners()
+    tasks.scores()
+
+    assert get(client, "/scores").json == before
+
+
+# --- 86: one scorer
+
+
+def test_86_a_second_scorer_does_nothing_while_the_first_runs(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    monkeypatch.setattr(tasks, "_rank", lambda: runs.append(threading.current_thread().name) or 0)
+    with jobstore.lock("scorer", 60) as alone:
+        assert alone
+        tasks.ranks()
+        assert runs == []
+    tasks.ranks()
+    assert len(runs) == 1
+
+
+def test_86_a_crashed_scorer_blocks_nobody_for_ever(client: Client, freeze: Freeze) -> None:
+    lock = jobstore.lock("scorer", 600)
+    lock.__enter__()
+    freeze(NOW + 601)
+    judged(client, miner(1), 80, 60)
+    tasks.ranks()
+
+    assert len(ranks(client)) == 1
