@@ -32,17 +32,16 @@ Change = tuple[str, str]
 
 @dataclass
 class Memory:
-    """What the last fold had seen: batch numbers per writer, those still waited for, tasks not yet in blocks."""
+    """What the last fold had seen: batch numbers per writer, and those still waited for."""
 
     seen: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, dict[str, float]] = field(default_factory=dict)
-    open: list[str] = field(default_factory=list)
-    newest: int = 0
 
 
 def newest_task() -> int:
     """The highest task among the samples."""
-    return _memory().newest
+    held = store.snapshot("open")
+    return int(held.content["newest"]) if held else 0
 
 
 def _memory() -> Memory:
@@ -67,12 +66,9 @@ def _fold() -> None:
     touched, numbers = _touched(memory, written)
     now = clock.now()
     arrived: set[tuple[str, int]] = set()
-    changed: dict[Change, Sheet] = {}
     for first in range(0, len(touched), _TASKS_PER_TRANSACTION):
-        group = touched[first : first + _TASKS_PER_TRANSACTION]
-        changed |= _fold_tasks(group, arrived)
-    _update_recent(changed)
-    _open_tasks(memory, {key for key, _ in changed})
+        _fold_tasks(touched[first : first + _TASKS_PER_TRANSACTION], arrived)
+    _settle_old()
     memory.seen = written
     memory.waiting = _still_waiting(memory.waiting, numbers, arrived, now)
     jobstore.save_state("fold", memory.__dict__)
@@ -112,8 +108,12 @@ def _still_waiting(
     return waiting
 
 
-def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> dict[Change, Sheet]:
-    """Bring some task sheets up to their sheets, with the totals that follow, in one transaction."""
+def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
+    """Bring some task sheets up to their sheets, with the totals that follow, in one transaction.
+
+    That a sheet differs from its task sheet is what tells that work is left: whatever else follows from the difference
+    is written before it goes away.
+    """
     tasks: dict[str, tuple[str, store.Item]] = {}
     changed: dict[Change, Sheet] = {}
     steps: list[tuple[str, Votes, Votes]] = []
@@ -129,9 +129,11 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> dict[Chan
         changed |= {(key, v): sheet for v, sheet in moved.items()}
         after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
         tasks[key] = (before.version, sheets.task_fields(after))
-    if tasks:
-        jobstore.move_tasks(tasks, _moved_totals(steps), _write_results(changed))
-    return changed
+    if not tasks:
+        return
+    due = _write_results(changed)
+    _show(changed)
+    jobstore.move_tasks(tasks, _moved_totals(steps), due)
 
 
 def _moved_totals(steps: Sequence[tuple[str, Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
@@ -178,30 +180,28 @@ def _retry_results() -> None:
 # --- recent samples, miners' tasks
 
 
-def _update_recent(changed: Mapping[Change, Sheet]) -> None:
-    """The newest references: (validator, task, id, passed, latency, at, batch, place)."""
-    if not changed:
-        return
-    held = store.snapshot("recent")
+def _show(changed: Mapping[Change, Sheet]) -> None:
+    """The newest references (validator, task, then the vote), and the tasks that are read from their task sheets."""
+    held, opened = store.snapshots("recent", "open")
     rows = [row for row in (held.content if held else []) if (row[1], row[0]) not in changed]
     for (key, validator), sheet in changed.items():
         rows += [[validator, key, *vote] for vote in sheet.votes.values()]
     rows.sort(key=lambda row: (-row[5], -row[2]))
-    jobstore.save_snapshots({"recent": rows[: samples.RECENT]}, at=clock.now())
+    numbered = {key for key, _ in changed if task_of(key) is not None}
+    known: dict[str, Any] = opened.content if opened else {"tasks": [], "newest": 0}
+    tasks = sorted({*known["tasks"], *numbered})
+    newest = max([int(known["newest"]), *(int(key) for key in numbered)])
+    contents = {"recent": rows[: samples.RECENT], "open": {"tasks": tasks, "newest": newest}}
+    jobstore.save_snapshots(contents, at=clock.now())
 
 
-def _open_tasks(memory: Memory, changed: Iterable[str]) -> None:
-    """Changed tasks are read from their task sheets until they settle into blocks."""
-    numbered = {key for key in changed if task_of(key) is not None}
-    if not numbered:
-        return
-    memory.newest = max(memory.newest, *(int(key) for key in numbered))
-    tasks = sorted(set(memory.open) | numbered)
-    if len(tasks) > _MOST_OPEN_TASKS:
-        settled, tasks = tasks[:-_KEPT_OPEN_TASKS], tasks[-_KEPT_OPEN_TASKS:]
-        _settle(settled)
-    memory.open = tasks
-    jobstore.save_snapshots({"open": tasks}, at=clock.now())
+def _settle_old() -> None:
+    """Keep few tasks open; the others stand in blocks before they are no longer read from their task sheets."""
+    held = store.snapshot("open")
+    tasks = held.content["tasks"] if held else []
+    if held and len(tasks) > _MOST_OPEN_TASKS:
+        _settle(tasks[:-_KEPT_OPEN_TASKS])
+        jobstore.save_snapshots({"open": held.content | {"tasks": tasks[-_KEPT_OPEN_TASKS:]}}, at=clock.now())
 
 
 def _settle(keys: Sequence[str]) -> None:

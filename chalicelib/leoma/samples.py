@@ -226,7 +226,8 @@ def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
 def of_miner(miner: str, limit: int) -> list[Found]:
     """The newest samples about a miner: tasks by their newest vote, until no older task can matter."""
     found: list[tuple[str, Vote]] = []
-    lines = sorted(_lines(miner), key=lambda line: -line.updated)
+    (held,) = store.snapshots("open")
+    lines = sorted(_lines(miner, held), key=lambda line: -line.updated)
     for first in range(0, min(len(lines), limit), _TASKS_AT_A_TIME):
         if len(found) >= limit and found[limit - 1][1].at >= lines[first].updated:
             break
@@ -250,10 +251,9 @@ def _unpacked(item: store.Item | None) -> TaskSheet:
     return _task_sheet(item["version"], item["body"]) if item else TaskSheet()
 
 
-def _lines(miner: str) -> Iterator[TaskLine]:
+def _lines(miner: str, held: store.Snapshot | None) -> Iterator[TaskLine]:
     """A miner's tasks: the settled ones from its blocks, the open ones from their task sheets."""
-    held = store.snapshot("open")
-    keys_of_open = list(held.content) if held else []
+    keys_of_open = held.content["tasks"] if held else []
     open_tasks = store.task_sheets(keys_of_open) if keys_of_open else {}
     for body in store.blocks(miner):
         yield from (line for line in sheets.block_lines(body) if task_key(line.task) not in open_tasks)
@@ -265,7 +265,8 @@ def _lines(miner: str) -> Iterator[TaskLine]:
 
 def tasks_of_miner(miner: str) -> list[MinerTask]:
     """Verdicts under the stakes of now."""
-    return views.miner_tasks(_lines(miner), store.stakes())
+    held, stakes = store.snapshots("open", "stakes")
+    return views.miner_tasks(_lines(miner, held), stakes.content if stakes else {})
 
 
 def task(number: int, address: views.Address) -> TaskDetail:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from chalicelib.kernel.blobs import Bucket
 from chalicelib.leoma import fold, jobstore, store, tasks
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
@@ -37,7 +37,7 @@ def test_54_55_the_latest_task_only_moves_forward(client: Client) -> None:
 
 def test_54_a_task_whose_clips_must_be_there_waits_for_them(client: Client) -> None:
     refused = tasks.publish({"task_id": 101, "prefix": "101", "require_clips": True}, None)
-    bucket = tasks.Bucket("leoma-samples")
+    bucket = Bucket("leoma-samples")
     for name in refused["missing"]:
         bucket.put(name.replace("*", "5F"), b"clip")
 
@@ -366,7 +366,12 @@ def test_without_a_valid_miner_the_old_scores_stay(client: Client) -> None:
 
 def test_86_a_second_scorer_does_nothing_while_the_first_runs(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    monkeypatch.setattr(tasks, "_rank", lambda: runs.append(threading.current_thread().name) or 0)
+
+    def rank() -> int:
+        runs.append("ran")
+        return 0
+
+    monkeypatch.setattr(tasks, "_rank", rank)
     with jobstore.lock("scorer", 60) as alone:
         assert alone
         tasks.ranks()

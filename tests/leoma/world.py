@@ -68,7 +68,7 @@ def signed(signer: Wallet, body: bytes = b"", *, at: float | None = None, hotkey
     }
 
 
-def sample(task: int | None, hotkey: str, passed: bool = True, **changes: Any) -> dict[str, Any]:
+def sample(task: int | None, hotkey: str, passed: Any = True, **changes: Any) -> dict[str, Any]:
     fields = {
         "task_id": task,
         "miner_hotkey": hotkey,
