@@ -304,6 +304,13 @@ class ValidatorSummary(Contract):
     last_updated: str | None
 
 
+class Agreement(Contract):
+    validator_hotkey: str
+    stake: float
+    votes: int = Field(description="on miners' clips of the newest tasks")
+    agreement: float = Field(description="share of them that the stake-weighted verdict confirmed")
+
+
 class MinerRank(Contract):
     miner_hotkey: str
     uid: int | None

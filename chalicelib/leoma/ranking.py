@@ -77,6 +77,20 @@ def records(
     return {miner: (passed[miner], evaluated[miner]) for miner in evaluated}
 
 
+def agreement(
+    tasks: Iterable[Mapping[str, Mapping[str, bool]]], stakes: Mapping[str, float]
+) -> dict[str, tuple[int, int]]:
+    """(votes, votes that the verdict confirmed) per voter."""
+    found: dict[str, tuple[int, int]] = {}
+    for task in tasks:
+        for votes in task.values():
+            verdict = passes(votes, stakes)
+            for voter, passed in votes.items():
+                cast, confirmed = found.get(voter, (0, 0))
+                found[voter] = (cast + 1, confirmed + (passed == verdict))
+    return found
+
+
 def is_eligible(evaluated: int, window: int, threshold: float) -> bool:
     return evaluated > 0 and evaluated / window >= threshold - _COMPLETENESS_SLACK
 

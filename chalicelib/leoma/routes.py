@@ -15,6 +15,7 @@ from . import auth, domain, samples, store, views
 from .auth import admin, validator
 from .contracts import (
     AggregatedScores,
+    Agreement,
     BlacklistEntry,
     BlacklistRemoval,
     Health,
@@ -197,6 +198,13 @@ def scores() -> AggregatedScores:
 def validator_summaries() -> list[ValidatorSummary]:
     """What each validator's samples add up to."""
     kept = store.rendered("summaries")
+    return _as_is(kept) if kept else []
+
+
+@api.get("/scores/agreement")
+def agreement() -> list[Agreement]:
+    """How often each validator's vote was the verdict, over the newest tasks."""
+    kept = store.rendered("agreement")
     return _as_is(kept) if kept else []
 
 

@@ -206,6 +206,7 @@ def _score() -> None:
     answers = {
         "scores": views.all_scores(matrix).model_dump(),
         "summaries": [summary.model_dump() for summary in views.summaries(matrix)],
+        "agreement": [one.model_dump() for one in views.agreement(ranking.agreement(votes, stakes), stakes)],
         "stats": views.stats(matrix, fold.samples_stored(kept.values())).model_dump(),
     }
     jobstore.save_snapshots({"matrix": matrix, **answers}, at=clock.now(), block=_block())

@@ -9,6 +9,7 @@ from typing import Any
 from . import ranking
 from .contracts import (
     AggregatedScores,
+    Agreement,
     Miner,
     MinerAggregate,
     MinerRank,
@@ -264,6 +265,19 @@ def summaries(kept: Mapping[str, Any]) -> list[ValidatorSummary]:
             last_updated=iso(kept["at"]),
         )
         for validator, own in sorted(by_validator.items())
+    ]
+
+
+def agreement(found: Mapping[str, tuple[int, int]], stakes: Mapping[str, float]) -> list[Agreement]:
+    """How often each voter's word was the verdict."""
+    return [
+        Agreement(
+            validator_hotkey=voter,
+            stake=stakes.get(voter, 0.0),
+            votes=votes,
+            agreement=ranking.ratio(confirmed, votes),
+        )
+        for voter, (votes, confirmed) in sorted(found.items())
     ]
 
 

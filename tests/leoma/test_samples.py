@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from chalicelib.kernel import keys
 from chalicelib.kernel.blobs import Bucket
-from chalicelib.kernel.errors import Unavailable
 from chalicelib.leoma import fold, jobstore
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
 
-from .world import ALICE, BOB, NOW, get, miner, post, publish, sample, send, signed
+from .world import ALICE, BOB, NOW, get, miner, post, sample, send, signed
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -263,157 +260,3 @@ def test_84_an_identical_batch_again_changes_only_the_time(client: Client, freez
 
     assert [one | {"evaluated_at": ""} for one in second] == [one | {"evaluated_at": ""} for one in first]
     assert of_task(client) == sorted(second, key=lambda one: one["miner_hotkey"])
-
-
-# --- 48, 49 and section 4.5: evaluation results
-
-
-def test_48_a_result_that_cannot_be_written_is_written_later(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(*_: object, **__: object) -> None:
-        raise Unavailable("down")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(Bucket, "put", down)
-        assert send(client, ALICE, [sample(7, miner(1))]).status == 200
-        fold.fold()
-    assert Bucket("leoma-samples").get(f"7/evaluation_results/{ALICE.hotkey}.json") is None
-
-    fold.fold()
-
-    assert [line["hotkey"] for line in result(7)["data"]] == [miner(1)]
-    assert jobstore.results_due() == []
-
-
-def test_49_a_result_holds_every_miner_and_the_last_signature(client: Client) -> None:
-    send(client, ALICE, [sample(7, miner(1))], "0xfirst")
-    send(client, ALICE, [sample(7, miner(2), passed=False)], "0xsecond")
-    fold.fold()
-
-    found = result(7)
-    assert found["signature"] == "0xsecond"
-    assert [line["hotkey"] for line in found["data"]] == sorted([miner(1), miner(2)])
-    assert {line["hotkey"]: line["status"] for line in found["data"]} == {miner(1): "passed", miner(2): "failed"}
-
-
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
-def test_the_signature_of_a_whole_batch_verifies_over_the_written_data(client: Client, order: tuple[int, ...]) -> None:
-    samples = [sample(7, miner(n), confidence=n, reasoning="é", latency_ms=n, **TEXTS) for n in order]
-    signature = "0x" + ALICE.sign(_digest([_line(one) for one in samples])).hex()
-    send(client, ALICE, samples, signature)
-    fold.fold()
-
-    found = result(7)
-    assert found["signature"] == signature
-    digest = _digest(found["data"])
-    assert keys.verify(ALICE.public, digest, bytes.fromhex(found["signature"][2:]))
-    assert jobstore.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is True
-
-
-def test_a_signature_that_does_not_verify_is_kept_and_marked_or_refused_when_strict(
-    client: Client, configure: Configure
-) -> None:
-    assert send(client, ALICE, [sample(7, miner(1))], "0xnonsense").status == 200
-    assert jobstore.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is False
-
-    configure(LEOMA_STRICT_EVAL_SIGNATURE="1")
-    assert send(client, ALICE, [sample(8, miner(1))], "0xnonsense").status == 422
-
-
-def test_a_samples_own_signature_wins(client: Client) -> None:
-    send(client, ALICE, [sample(7, miner(1), evaluation_signature="0xown")], "0xbatch")
-    fold.fold()
-
-    assert result(7)["signature"] == "0xown"
-
-
-def _line(one: dict[str, Any]) -> dict[str, Any]:
-    names = ("passed", "confidence", "reasoning", "latency_ms", *TEXTS)
-    return {"hotkey": one["miner_hotkey"], "status": "passed"} | {name: one[name] for name in names}
-
-
-def _digest(lines: list[dict[str, Any]]) -> bytes:
-    return hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).digest()
-
-
-def test_the_canonical_form_has_the_published_digest(client: Client) -> None:
-    line = {
-        "hotkey": "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty",
-        "passed": True,
-        "status": "passed",
-        "confidence": 91,
-        "reasoning": "sharp motion",
-        "latency_ms": 41250,
-        "original_artifacts": "[]",
-        "generated_artifacts": "{}",
-        "presentation_order": "single-video benchmark",
-    }
-    assert _digest([line]).hex() == "c8fa7523917f91790991905ce007a0955a516bca2117bbd5941ddb28537eb3aa"
-
-
-# --- 50 to 53: lists
-
-
-@pytest.mark.parametrize(
-    ("limit", "kind"), [("0", "greater_than_equal"), ("501", "less_than_equal"), ("x", "int_parsing")]
-)
-@pytest.mark.parametrize("path", ["/samples/list", f"/samples/validator/{ALICE.hotkey}", f"/samples/miner/{miner(1)}"])
-def test_50_a_limit_out_of_range(client: Client, path: str, limit: str, kind: str) -> None:
-    reply = get(client, f"{path}?limit={limit}", ALICE)
-
-    assert (reply.status, reply.json["detail"][0]["type"]) == (422, kind)
-    assert reply.json["detail"][0]["loc"] == ["query", "limit"]
-
-
-@pytest.mark.parametrize(("limit", "count"), [(None, 200), (150, 150), (500, 300)])
-def test_50_the_newest_first(client: Client, freeze: Freeze, limit: int | None, count: int) -> None:
-    for number in range(3):
-        freeze(NOW + number)
-        who = (ALICE, BOB)[number % 2]
-        assert send(client, who, [sample(7 + number, miner(n)) for n in range(100)]).status == 200
-    fold.fold()
-
-    listed = get(client, "/samples/list" + (f"?limit={limit}" if limit else "")).json
-    assert len(listed) == count
-    assert listed == sorted(listed, key=lambda one: (one["evaluated_at"], one["id"]), reverse=True)
-
-
-def test_51_52_a_validators_samples_of_a_task(client: Client) -> None:
-    send(client, ALICE, [sample(7, miner(n)) for n in range(5)])
-    path = f"/samples/task?validator_hotkey={ALICE.hotkey}"
-
-    assert [get(client, one).status for one in ("/samples/task", path, "/samples/task?task_id=7")] == [422] * 3
-    assert get(client, path.replace(ALICE.hotkey, "xyz") + "&task_id=7").status == 400
-    assert get(client, path + "&task_id=7").json == get(client, path + "&sample_id=7").json
-    assert [one["miner_hotkey"] for one in of_task(client)] == sorted(miner(n) for n in range(5))
-    assert get(client, path + "&task_id=99").json == []
-
-
-def test_53_lists_of_validators_and_miners_need_a_validator(client: Client, freeze: Freeze) -> None:
-    for number in range(3):
-        freeze(NOW + number)
-        send(client, ALICE, [sample(number + 1, miner(n)) for n in range(60)])
-        send(client, BOB, [sample(number + 1, miner(1))])
-    fold.fold()
-
-    assert get(client, f"/samples/validator/{ALICE.hotkey}").status == 422
-    assert get(client, "/samples/validator/xyz", ALICE).status == 400
-    found = get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json
-    assert len(found) == 100
-    assert found == sorted(found, key=lambda one: (one["evaluated_at"], one["id"]), reverse=True)
-    about = get(client, f"/samples/miner/{miner(1)}", BOB).json
-    assert [(one["task_id"], one["validator_hotkey"]) for one in about] == [
-        (task, who.hotkey) for task in (3, 2, 1) for who in (BOB, ALICE)
-    ]
-
-
-def test_a_miners_newest_sample_is_found_on_an_old_task(client: Client, freeze: Freeze) -> None:
-    publish(300)
-    for number in range(30):
-        freeze(NOW + number)
-        send(client, ALICE, [sample(number + 101, miner(1))])
-    freeze(NOW + 99)
-    send(client, BOB, [sample(105, miner(1))])
-    fold.fold()
-
-    newest = get(client, f"/samples/miner/{miner(1)}?limit=2", ALICE).json
-    assert [(one["task_id"], one["validator_hotkey"]) for one in newest] == [(105, BOB.hotkey), (130, ALICE.hotkey)]
