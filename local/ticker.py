@@ -15,8 +15,8 @@ from chalicelib.kernel.jobs import Jobs
 CHAIN = "chain"
 SECONDS_OF_A_SCHEDULE = 60
 SECONDS_FOR_THE_CHAIN = 5
-# A tick does what is due, so looking this often makes a job late by at most a quarter of its interval.
-LOOKS_PER_INTERVAL = 4
+# When the schedule's tick has just done what was due, the next look comes after this part of the interval.
+LOOK_AGAIN = 0.25
 SHORTEST_PAUSE = 0.25
 
 
@@ -40,12 +40,14 @@ class Ticker:
         self._stopped.set()
 
     def _run(self, jobs: Jobs) -> None:
+        """What ran now is due again after its interval, counted from its end; what did not is due any moment."""
         self._catch_up(jobs.system)
         interval = jobs.shortest_interval()
-        if interval >= SECONDS_OF_A_SCHEDULE:
-            return
-        while not self._stopped.wait(max(SHORTEST_PAUSE, interval / LOOKS_PER_INTERVAL)):
-            self._invoke(jobs.system, {})
+        frequent = {job.name for job in jobs.jobs if job.interval() == interval}
+        pause = 0.0
+        while interval < SECONDS_OF_A_SCHEDULE and not self._stopped.wait(max(SHORTEST_PAUSE, pause)):
+            ran = frequent & self._invoke(jobs.system, {}).keys()
+            pause = interval if ran else interval * LOOK_AGAIN
 
     def _catch_up(self, system: str) -> None:
         """The chain first, for the others build on it; then `start` restarts lost work whatever its interval."""
@@ -57,10 +59,10 @@ class Ticker:
         self._invoke(system, {"run": "start"})
         self._invoke(system, {})
 
-    def _invoke(self, system: str, event: dict[str, Any]) -> None:
-        """A failure is told once, not every few seconds; a tick that runs for minutes is none."""
+    def _invoke(self, system: str, event: dict[str, Any]) -> dict[str, Any]:
+        """What ran; a failure is told once, not every few seconds, and a tick that runs for minutes is none."""
         try:
-            flows.invoke(f"{system}-tick", event)
+            outcome: dict[str, Any] = flows.invoke(f"{system}-tick", event)
         except (flows.TaskFailed, ClientError) as error:
             self._tell(system, str(error))
         except Unavailable as error:
@@ -68,6 +70,8 @@ class Ticker:
                 self._tell(system, str(error.detail))
         else:
             self._said.pop(system, None)
+            return outcome
+        return {}
 
     def _tell(self, system: str, text: str) -> None:
         if self._said.get(system) != text and not self._stopped.is_set():

@@ -10,13 +10,29 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request as HttpRequest
+from urllib.request import urlopen
 
 import pytest
 from botocore.session import get_session
 
+from subnetctl import signing
 from tests.harness.laptop import Laptop, NotReady
+from tests.harness.wallets import wallet
 
 SECONDS_TO_WAIT = 30
+
+
+class Admin:
+    """A wallet as `subnetctl` has them."""
+
+    address = wallet("admin").hotkey
+
+    def sign(self, message: bytes) -> bytes:
+        return wallet("admin").sign(message)
+
+
+ADMIN = Admin()
 
 
 def client(laptop: Laptop, service: str) -> Any:
@@ -29,14 +45,16 @@ def client(laptop: Laptop, service: str) -> Any:
     )
 
 
-def remember(laptop: Laptop, word: str) -> None:
-    item = {"pk": {"S": "TEST"}, "sk": {"S": word}}
-    client(laptop, "dynamodb").put_item(TableName="subnet-functions-local-leoma", Item=item)
+def remember(laptop: Laptop, name: str) -> None:
+    """A signed write that the API acknowledges."""
+    body = json.dumps({"hotkey": wallet(name).hotkey}).encode()
+    headers = signing.leoma(ADMIN, body) | {"Content-Type": "application/json"}
+    with urlopen(HttpRequest(f"{laptop.url}/leoma/blacklist", body, headers), timeout=SECONDS_TO_WAIT) as reply:
+        assert reply.status == 200
 
 
-def remembers(laptop: Laptop, word: str) -> bool:
-    key = {"pk": {"S": "TEST"}, "sk": {"S": word}}
-    return "Item" in client(laptop, "dynamodb").get_item(TableName="subnet-functions-local-leoma", Key=key)
+def remembers(laptop: Laptop, name: str) -> bool:
+    return wallet(name).hotkey in laptop.get("/leoma/blacklist/miners")
 
 
 def invoke(laptop: Laptop, task: str, event: dict[str, Any]) -> Any:
@@ -56,7 +74,7 @@ def eventually(true: Callable[[], bool]) -> None:
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Laptop]:
     """A server that a test may stop and break."""
-    server = Laptop(tmp_path / "state")
+    server = Laptop(tmp_path / "state", ADMIN_HOTKEYS=ADMIN.address)
     yield server
     server.close()
 
@@ -151,7 +169,7 @@ def test_a_cloud_that_is_killed_too_keeps_all_but_the_last_seconds(own: Laptop) 
     own.start()
     remember(own, "word")
     saved = own.state_dir / "tables" / "dynamodb.json"
-    eventually(lambda: saved.exists() and "word" in saved.read_text())
+    eventually(lambda: saved.exists() and wallet("word").hotkey in saved.read_text())
     os.killpg(cloud_pid(own), signal.SIGKILL)
     own.stop(signal.SIGKILL)
     own.start()
