@@ -1,21 +1,19 @@
-"""The Chalice app: mounts the systems that this deployment serves and registers their tasks. No logic."""
+"""The Chalice app: mounts the systems that this deployment serves, and registers their tasks when it is deployed."""
 
 from __future__ import annotations
 
+import importlib
+import os
+
 from chalicelib.bitrecs import routes as bitrecs_routes
-from chalicelib.bitrecs import tasks as bitrecs_tasks
 from chalicelib.experts import routes as experts_routes
-from chalicelib.experts import tasks as experts_tasks
-from chalicelib.kernel import mounts, tasks
+from chalicelib.kernel import mounts
 from chalicelib.kernel.http import App
-from chalicelib.kernel.jobs import APP_NAME
+from chalicelib.kernel.jobs import APP_NAME, Jobs
 from chalicelib.kernel.settings import KernelSettings
 from chalicelib.leoma import routes as leoma_routes
-from chalicelib.leoma import tasks as leoma_tasks
 from chalicelib.pool import routes as pool_routes
-from chalicelib.pool import tasks as pool_tasks
 from chalicelib.prism import routes as prism_routes
-from chalicelib.prism import tasks as prism_tasks
 
 ROUTERS = {
     "prism": prism_routes.api,
@@ -25,16 +23,22 @@ ROUTERS = {
     "leoma": leoma_routes.api,
     "claims": pool_routes.claims,
 }
-JOBS = (tasks.jobs, prism_tasks.jobs, pool_tasks.jobs, experts_tasks.jobs, bitrecs_tasks.jobs, leoma_tasks.jobs)
+_WITH_JOBS = ("kernel", "prism", "pool", "experts", "bitrecs", "leoma")
+
+
+def jobs() -> tuple[Jobs, ...]:
+    """The chain's and every system's tasks; a request needs none of them, so its cold start does not import them."""
+    return tuple(importlib.import_module(f"chalicelib.{package}.tasks").jobs for package in _WITH_JOBS)
 
 
 def build() -> App:
-    """An app with the mounts of the current settings."""
+    """An app with the mounts of the current settings; Chalice's own commands see the tasks as well."""
     built = App(APP_NAME, configure_logs=False)
     built.api.binary_types = ["*/*"]
     mounts.mount_all(built, mounts.parse(KernelSettings.current().mounts, ROUTERS), ROUTERS)
-    for jobs in JOBS:
-        built.register_blueprint(jobs.blueprint)
+    if "AWS_CHALICE_CLI_MODE" in os.environ:
+        for declared in jobs():
+            built.register_blueprint(declared.blueprint)
     return built
 
 

@@ -118,10 +118,10 @@ def start(stops: ExitStack, ended: Ended) -> str:
     os.environ["CHAIN_SOURCE"] = chain_source()
     put_up()
     if not given:
-        for jobs in app.JOBS:
+        for jobs in app.jobs():
             jobs.forget_leases()
     server = Server(Gateway(app.app, say).answer, listener)
-    ticker = Ticker(app.JOBS, say)
+    ticker = Ticker(app.jobs(), say)
     stops.callback(server.stop)
     stops.callback(ticker.stop)
     ticker.start()

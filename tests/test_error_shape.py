@@ -111,6 +111,11 @@ def check(reply: Reply, *, sent: str) -> None:
         assert _CODE.fullmatch(str(reply.json.get("code"))), told
 
 
+def _is_public(swept: Swept) -> bool:
+    """A read that asks who is calling only where a knob closes it."""
+    return swept.route.method == "GET" and swept.name == "bitrecs"
+
+
 def every(routes: list[Swept] = ROUTES) -> Callable[[Any], Any]:
     return pytest.mark.parametrize("swept", routes, ids=str)
 
@@ -153,7 +158,7 @@ def test_who_proves_nothing_is_refused(client: Client, swept: Swept) -> None:
     for sent in headers:
         reply = client.call(swept.route.method, swept.path(), b"{}", sent)
         check(reply, sent=f"{swept} with {sent}")
-        assert 400 <= reply.status < 500 or reply.status == 503
+        assert 400 <= reply.status < 500 or reply.status == 503 or _is_public(swept)
 
 
 @every()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import zlib
-from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from . import clock, codec
 from .tables import ConditionFailed, Table
+from .values import value
 from .wire import Item
 
 table = Table("chain")
@@ -80,7 +80,7 @@ class Subnet(BaseModel):
         return {hotkey: tuple(entries) for hotkey, entries in found.items()}
 
 
-@dataclass(frozen=True)
+@value
 class Head:
     """The newest block observed and when."""
 
@@ -88,7 +88,7 @@ class Head:
     observed_at: float
 
 
-@dataclass(frozen=True)
+@value
 class Snapshot:
     """A subnet's copy with its block and age."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from . import clock
 from .chain import Subnet
 from .settings import KernelSettings, SettingError
+from .values import value
 
 _MUST_BE = "file:PATH, or the ws:// or wss:// address of a substrate node"
 _LARGEST_BLOCK = 2**40
@@ -23,7 +23,7 @@ class ChainUnreadable(RuntimeError):
     """The source gave nothing usable; the copy stays as it is and ages."""
 
 
-@dataclass(frozen=True)
+@value
 class Reading:
     """One consistent look at the chain."""
 

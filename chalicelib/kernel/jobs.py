@@ -15,6 +15,7 @@ from . import clock, telemetry
 from .http import Functions
 from .settings import Settings
 from .tables import ConditionFailed, Table
+from .values import value
 
 APP_NAME = "subnet-functions"
 _LEASE_SECONDS = 300
@@ -24,7 +25,7 @@ _SHORTEST_NAP_SECONDS = 0.2
 TaskFunction = Callable[[dict[str, Any]], Any]
 
 
-@dataclass(frozen=True)
+@value
 class Task:
     """One Lambda function: where its code stands and what it needs.
 
@@ -40,7 +41,7 @@ class Task:
     image: str = ""
 
 
-@dataclass(frozen=True)
+@value
 class Job:
     """Work repeated every so often; `on` names the commands that run it at once."""
 

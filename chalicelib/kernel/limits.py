@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from . import clock
 from .tables import ConditionFailed, Table
+from .values import value
 
 _TTL_SLACK_SECONDS = 60
 _ROUNDING_SECONDS = 1e-5  # the table adds decimals, we add doubles
 
 
-@dataclass(frozen=True)
+@value
 class Limit:
     """`count` requests per `seconds`, all of which may come at once."""
 

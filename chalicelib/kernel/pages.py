@@ -7,7 +7,7 @@ import hashlib
 import mimetypes
 from pathlib import Path
 
-from . import clock, codec, openapi
+from . import clock, codec
 from .errors import NotFound
 from .http import Answer, Request
 from .routing import Handler, Router
@@ -27,6 +27,8 @@ def add_to(router: Router, prefix: str) -> None:
 
     @functools.cache
     def rendered() -> bytes:
+        from . import openapi  # noqa: PLC0415 - the schema generator, for the few requests that want it
+
         return codec.encode(openapi.document(router, VERSION, prefix))
 
     def openapi_document() -> Answer:

@@ -12,12 +12,12 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from . import clock, secrets
 from .errors import Unavailable
+from .values import value
 
 _TRUE = {"true", "1"}
 _FALSE = {"false", "0"}
@@ -31,7 +31,7 @@ class SettingError(ValueError):
         self.variable = variable
 
 
-@dataclass(frozen=True)
+@value
 class Knob:
     default: Any
     doc: str

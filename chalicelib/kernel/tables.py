@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from . import aws, clock
 from .errors import Contended, Unavailable
 from .settings import KernelSettings
+from .values import value
 from .wire import Item, WireItem, decode, from_wire, to_wire
 from .wire import encode as encode_value
 
@@ -51,7 +51,7 @@ class ConditionFailed(Exception):
         self.failed = failed or {0: old}
 
 
-@dataclass(frozen=True)
+@value
 class Write:
     """One write, for itself or as part of a transaction."""
 
@@ -59,7 +59,7 @@ class Write:
     request: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@value
 class Page:
     items: list[Item]
     next_key: WireItem | None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import clock, codec
+
+if TYPE_CHECKING:
+    import http.client
 
 _CHUNK = 65_536
 _OK = 200
@@ -14,6 +16,8 @@ _OK = 200
 
 def get_json(url: str, *, bearer: str = "", seconds: float = 10, most_bytes: int = 2_000_000) -> Any | None:
     """The JSON behind a URL; None for whatever else happens, for a look-up has no better answer."""
+    import http.client  # noqa: PLC0415 - with TLS a dozen milliseconds that a cold start need not pay
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     headers = {"Accept": "application/json", "User-Agent": "subnet-functions"}
