@@ -7,14 +7,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from botocore.session import get_session
+
 from local import bootstrap
 
-SECONDS_UNTIL_GIVEN_UP = 60
+SECONDS_UNTIL_GIVEN_UP = 120
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """For what happens in another process; only a hang makes it fail."""
+    deadline = time.monotonic() + SECONDS_UNTIL_GIVEN_UP
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
 
 
 class NotReady(AssertionError):
@@ -85,6 +97,16 @@ class Laptop:
             "AWS_DEFAULT_REGION": "us-east-1",
             "STATE_DIR": str(self.state_dir),
         }
+
+    def client(self, service: str) -> Any:
+        """A client of its cloud."""
+        return get_session().create_client(
+            service,
+            endpoint_url=self.cloud["endpoint"],
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
 
     def get(self, path: str) -> Any:
         with urlopen(self.url + path, timeout=SECONDS_UNTIL_GIVEN_UP) as reply:

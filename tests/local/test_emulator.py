@@ -9,9 +9,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from botocore.session import get_session
 from local import bootstrap, emulator_patches
 from local.cloud import CREDENTIALS, PYTHON
 from local.settings import ROOT
+from tests.harness.laptop import eventually
 
 SECONDS_TO_WAIT = 30
 SESSION = get_session()
@@ -105,13 +105,6 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     running.put_up_function()
     yield running
     running.stop()
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_WAIT
-    while not true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
 
 
 def test_functions_run_in_the_project_s_interpreter(emulator: Emulator) -> None:

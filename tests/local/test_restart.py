@@ -1,0 +1,159 @@
+"""Stopped or killed, a server comes back with what it acknowledged, under the settings of its new start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from subnetctl import signing
+from tests.harness.laptop import Laptop, eventually
+from tests.harness.wallets import wallet
+from tests.local.test_laptop import chain_seen_at
+
+
+class Admin:
+    """A wallet as `subnetctl` has them."""
+
+    address = wallet("admin").hotkey
+
+    def sign(self, message: bytes) -> bytes:
+        return wallet("admin").sign(message)
+
+
+def remember(laptop: Laptop, name: str) -> None:
+    """A signed write that the API acknowledges."""
+    body = json.dumps({"hotkey": wallet(name).hotkey}).encode()
+    headers = signing.leoma(Admin(), body) | {"Content-Type": "application/json"}
+    with urlopen(Request(f"{laptop.url}/leoma/blacklist", body, headers), timeout=60) as reply:
+        assert reply.status == 200
+
+
+def remembers(laptop: Laptop, name: str) -> bool:
+    return wallet(name).hotkey in laptop.get("/leoma/blacklist/miners")
+
+
+def variables_of_functions(laptop: Laptop) -> dict[str, Any]:
+    function = laptop.client("lambda").get_function_configuration(FunctionName="subnet-functions-local-leoma-tick")
+    variables: dict[str, Any] = function["Environment"]["Variables"]
+    return variables
+
+
+def cloud_pid(laptop: Laptop) -> int:
+    """The child that runs the emulator."""
+    assert laptop.process is not None
+    children = Path(f"/proc/{laptop.process.pid}/task").glob("*/children")
+    return int(" ".join(path.read_text() for path in children).split()[0])
+
+
+def running_in_session(leader: int) -> list[int]:
+    """Processes of a session that still run; what has ended and waits to be collected does not."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, _, rest = path.read_text().partition(" (")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _parent, _group, session = rest.rpartition(") ")[2].split()[:4]
+        if int(session) == leader and state != "Z":
+            found.append(int(pid))
+    return found
+
+
+def pretend_a_job_was_cut_off(laptop: Laptop) -> None:
+    laptop.client("dynamodb").update_item(
+        TableName="subnet-functions-local-chain",
+        Key={"pk": {"S": "JOB"}, "sk": {"S": "sync"}},
+        UpdateExpression="SET running_until = :until",
+        ExpressionAttributeValues={":until": {"N": str(time.time() + 300)}},
+    )
+
+
+@dataclass
+class Lives:
+    """One folder, two servers after each other: what the first was like, and the second as it runs."""
+
+    before: dict[str, Any]
+    status: int
+    left_behind: set[str]
+    now: Laptop
+
+
+@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def lives(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
+    server = Laptop(tmp_path_factory.mktemp("lives") / "state")
+    server.start(ADMIN_HOTKEYS=Admin.address, AWS_PROFILE="someone", SECRET_OF_THE_USER="x")
+    remember(server, "miner")
+    before = {
+        "endpoint": server.cloud["endpoint"],
+        "variables": variables_of_functions(server),
+        "chain": chain_seen_at(server),
+        "cloud": cloud_pid(server),
+    }
+    pretend_a_job_was_cut_off(server)
+    status = server.stop(request.param)
+    left_behind = {path.name for path in server.state_dir.iterdir()}
+    yield Lives(before, status, left_behind, server.start(ADMIN_HOTKEYS=""))
+    server.close()
+
+
+def test_a_stop_is_no_failure_and_takes_everything_along(lives: Lives) -> None:
+    assert lives.status == 0
+    assert "cloud.json" not in lives.left_behind
+    eventually(lambda: not running_in_session(lives.before["cloud"]))
+
+
+def test_a_restart_finds_what_was_written(lives: Lives) -> None:
+    assert remembers(lives.now, "miner")
+
+
+def test_links_handed_out_before_lead_to_the_same_place(lives: Lives) -> None:
+    assert lives.now.cloud["endpoint"] == lives.before["endpoint"]
+
+
+def test_functions_get_the_knobs_of_this_start_and_nothing_else_of_the_environment(lives: Lives) -> None:
+    assert lives.before["variables"]["ADMIN_HOTKEYS"] == Admin.address
+    assert lives.before["variables"].keys().isdisjoint({"SECRET_OF_THE_USER", "AWS_PROFILE"})
+    now = variables_of_functions(lives.now)
+    assert now["ADMIN_HOTKEYS"] == ""
+    assert now["STAGE"] == "local"
+    assert now["CHAIN_SOURCE"].endswith("local/chain.json")
+
+
+def test_a_job_that_was_cut_off_does_not_hold_up_the_next_start(lives: Lives) -> None:
+    eventually(lambda: chain_seen_at(lives.now) != lives.before["chain"])
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Laptop]:
+    server = Laptop(tmp_path / "state", ADMIN_HOTKEYS=Admin.address)
+    yield server
+    server.close()
+
+
+def test_a_server_that_is_killed_loses_nothing_for_its_cloud_saves_when_it_goes(own: Laptop) -> None:
+    own.start()
+    remember(own, "miner")
+    own.stop(signal.SIGKILL)
+    own.start()
+    assert remembers(own, "miner")
+
+
+def test_a_cloud_that_is_killed_says_so_and_keeps_all_but_the_last_seconds(own: Laptop) -> None:
+    own.start()
+    remember(own, "miner")
+    saved = own.state_dir / "tables" / "dynamodb.json"
+    eventually(lambda: saved.exists() and wallet("miner").hotkey in saved.read_text())
+    os.killpg(cloud_pid(own), signal.SIGKILL)
+    assert own.wait() == 1
+    assert "the embedded cloud has ended" in own.said()
+    own.start()
+    assert remembers(own, "miner")
