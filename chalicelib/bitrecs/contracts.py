@@ -86,6 +86,9 @@ class BitrecsSettings(Settings, system="bitrecs"):
     similarity_max_results: int = knob(5, "longest list of similar agents", minimum=1, maximum=50)
     similarity_fail_open: bool = knob(False, "accept without the check when the index does not answer")
     similarity_timeout_seconds: float = knob(3.0, "time for the index", minimum=0.1, maximum=10)
+    similarity_wake_seconds: int = knob(
+        240, "how often the index is kept warm while validators are connected", minimum=0
+    )
     vector_version: int = knob(1, "version of the vectors; a change rebuilds the index", minimum=1)
     artifacts_bucket: str = knob("bitrecs-artifacts", "bucket of artifacts, logs, snapshots and the similarity index")
     public_reads: bool = knob(True, "GET routes need no API key; prompts of unfinished agents stay hidden")

@@ -252,6 +252,8 @@ def _check_similarity(attempt: Attempt, examined: Examined) -> list[Similar]:
     attempt.found["vector"] = bytes(similarity.vector(examined.parts))
     if settings.similarity_mode == "off":
         return []
+    if not attempt.known.agents:
+        return []
     first = store.first_with(examined.fingerprint)
     exact = [Similar(agent_id=first, distance=0.0)] if first else []
     if exact and settings.similarity_mode == "enforce":

@@ -2,7 +2,7 @@
 
 | #  | question                           | key                          | consistency | cost                   |
 |----|------------------------------------|------------------------------|-------------|------------------------|
-| 1  | what is known before a submission  | 10 items, and the chain's    | strong      | 1 batch get            |
+| 1  | what is known before a submission  | 11 items, and the chain's    | strong      | 1 batch get            |
 | 2  | is there room for this caller      | WINDOW#{what}                | conditional | 1 write, 2 at the edge |
 | 3  | were these nonces used             | USED#NONCE#{hotkey}#…        | conditional | 1 write                |
 | 4  | keep a look at a gist for a minute | GIST#{id}                    | -           | 1 write                |
@@ -55,6 +55,7 @@ class Known:
     hotkey_lock: Item | None
     gist_lock: Item | None
     gist: Item | None
+    agents: int
     head: Item | None
     snapshot: Item | None
 
@@ -96,11 +97,12 @@ def known(hotkey: str, gist_id: str, interval: int) -> Known:
             (table, f"LOCK#HOTKEY#{name}", "-"),
             (table, f"LOCK#GIST#{gist_id}", "-"),
             (table, f"GIST#{gist_id}", "-"),
+            (table, "STATE", "counters"),
             chain.HEAD_KEY,
             chain.snapshot_key("bitrecs"),
         ]
     )
-    switch, current, live, rate, validator, ban, hotkey_lock, gist_lock, gist, head, snapshot = found
+    switch, current, live, rate, validator, ban, hotkey_lock, gist_lock, gist, counters, head, snapshot = found
     return Known(
         enabled=switch["enabled"] if switch else None,
         current_set=current,
@@ -111,6 +113,7 @@ def known(hotkey: str, gist_id: str, interval: int) -> Known:
         hotkey_lock=hotkey_lock,
         gist_lock=gist_lock,
         gist=gist,
+        agents=counters["agents"] if counters else 0,
         head=head,
         snapshot=snapshot,
     )

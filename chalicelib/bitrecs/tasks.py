@@ -16,8 +16,8 @@ tick = jobs.tick
 
 @jobs.task("similarity", timeout=60, memory=3008, layers=("numeric",))
 def similarity(event: dict[str, Any]) -> dict[str, Any]:
-    """The agents near a vector, for /check and /submit."""
-    return tasks_index.search(event)
+    """The agents near a vector, for /check and /submit; a wake-up only loads the index."""
+    return tasks_index.load() if event.get("wake") else tasks_index.search(event)
 
 
 @jobs.task("compact", timeout=600, memory=2048, layers=("numeric",))
@@ -68,6 +68,13 @@ def vectors() -> None:
     """New vectors into the index."""
     if tasks_index.is_due():
         flows.invoke("bitrecs-compact", {})
+
+
+@jobs.every("similarity_wake_seconds", on=())
+def warm_index() -> None:
+    """Where validators are connected a miner may come at any time, and the index has to answer within seconds."""
+    if store_work.live_sessions(store_work.live()):
+        flows.wake("bitrecs-similarity")
 
 
 @jobs.every("evaluation_set_seconds", on=())

@@ -52,6 +52,12 @@ def search(event: dict[str, Any]) -> dict[str, Any]:
     return {"near": [[agent, distance] for agent, distance in found], "agents": len(index.ids)}
 
 
+def load() -> dict[str, Any]:
+    """Have the index in memory before the first question."""
+    with _Loaded.lock:
+        return {"agents": len(_current(BitrecsSettings.current().vector_version).ids)}
+
+
 def _current(version: int) -> similarity.Index:
     manifest = store_index.manifest()
     if manifest["segments"] and manifest["version"] != version:

@@ -90,6 +90,18 @@ def invoke(task: str, payload: Any, *, seconds: float | None = None) -> Any:
     return result
 
 
+def wake(task: str) -> None:
+    """Start a container of a task that will be needed soon; whether it starts changes nothing but the wait."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loaded with the first client
+
+    try:
+        aws.client("lambda").invoke(
+            FunctionName=function_name(task), Payload=codec.encode({"wake": True}), InvocationType="Event"
+        )
+    except (BotoCoreError, ClientError) as error:
+        telemetry.log("task not woken", task=task, error=repr(error))
+
+
 def _arn(kind: str, machine: str) -> str:
     region = aws.client("stepfunctions").meta.region_name
     return f"arn:aws:states:{region}:{_ACCOUNT}:{kind}:{function_name(machine)}"

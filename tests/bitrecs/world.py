@@ -220,7 +220,10 @@ def run_tasks_here(started: list[tuple[str, str, Any]]) -> dict[str, Callable[..
         started.append((machine, name, payload))
         return True
 
-    return {"invoke": invoke, "start": start, "start_or_leave": start}
+    def wake(_task: str) -> None:
+        """Everything is awake."""
+
+    return {"invoke": invoke, "start": start, "start_or_leave": start, "wake": wake}
 
 
 def told(reply: Reply) -> tuple[int, Any]:
@@ -234,6 +237,22 @@ def send(miner: Miner, body: Any, headers: dict[str, str]) -> Reply:
 
 def change_gist(world: World, miner: Miner, **changes: Any) -> None:
     world.github.gists[miner.gist_id] |= changes
+
+
+def status_of(world: World, miner: Miner) -> str:
+    found = world.client.get(f"/bitrecs/retrieval/agent-by-hotkey?miner_hotkey={miner.hotkey}").json
+    return str(found["status"])
+
+
+def screened(world: World, *names: str, second: float = 0.72) -> list[Miner]:
+    """Miners whose agents have passed both screeners."""
+    first_screener, second_screener = world.screener("screener-1-1"), world.screener("screener-2-1")
+    miners = [world.miner(name) for name in names]
+    for miner in miners:
+        assert miner.submit().status == 201
+        first_screener.evaluate(0.9)
+        second_screener.evaluate(second)
+    return miners
 
 
 __all__ = ["Evaluator", "Miner", "World", "artifact", "flows", "run_tasks_here", "store_work", "unlike"]
