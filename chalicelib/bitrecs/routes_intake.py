@@ -21,6 +21,7 @@ from . import (
     similarity,
     store,
     store_work,
+    tasks_index,
     tasks_sets,
 )
 from . import routes_proof as proof
@@ -29,6 +30,7 @@ from .routes_gate import limit
 
 _CONTENTION_SECONDS = 4.0
 _MICROSECONDS = 10**6
+_FEW_AGENTS = 500
 
 
 @dataclass
@@ -270,12 +272,22 @@ def _near(attempt: Attempt) -> list[Similar]:
     try:
         if seconds < settings.similarity_timeout_seconds / 10:
             raise domain.similarity_unavailable()
-        answer = flows.invoke("bitrecs-similarity", question, seconds=seconds)
+        near = flows.invoke("bitrecs-similarity", question, seconds=seconds)["near"]
     except (Unavailable, flows.TaskFailed):
         if settings.similarity_fail_open:
             return []
+        near = _near_of_few(attempt)
+    return [Similar(agent_id=agent, distance=distance) for agent, distance in near]
+
+
+def _near_of_few(attempt: Attempt) -> list[list[Any]]:
+    """A container that starts too slowly stops nobody as long as the index is small."""
+    if attempt.known.agents > _FEW_AGENTS or attempt.left < _CONTENTION_SECONDS:
+        raise domain.similarity_unavailable()
+    try:
+        return tasks_index.search_few(attempt.found["vector"])
+    except (tasks_index.IndexOutdated, tasks_index.IndexIncomplete):
         raise domain.similarity_unavailable() from None
-    return [Similar(agent_id=agent, distance=distance) for agent, distance in answer["near"]]
 
 
 def _store(attempt: Attempt, examined: Examined, block: int | None, temporary_key: str | None) -> str:

@@ -209,7 +209,8 @@ def _open(name: str, label: str, group: str, commit_hash: str, taken: str) -> Re
         tasks_sessions.close(earlier[0])
     if not until_decided(lambda: store_work.open_session(session, dead_before=dead_before)):
         raise Conflict(taken, code="already_connected")
-    flows.wake("bitrecs-similarity")
+    if not store.wait_for("WAKE", 1):
+        flows.wake("bitrecs-similarity")
     return Registered(
         session_id=session["session_id"],
         running_agent_timeout_seconds=settings.validator_running_agent_timeout_seconds,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import re
 import unicodedata
 from array import array
@@ -177,6 +178,20 @@ class Index:
             grown = np.empty((room, *old.shape[1:]), np.float32)
             grown[:used] = old[:used]
             setattr(self, name, grown)
+
+
+def nearest_of_few(
+    query: bytes, agents: Sequence[str], rows: bytes, *, below: float, limit: int
+) -> list[tuple[str, float]]:
+    """The same without numpy, for as few agents as a request can afford to compare one by one."""
+    wanted, stored = array("f", query), array("f", rows)
+    near = []
+    for number, agent in enumerate(agents):
+        own = stored[number * DIMENSIONS : (number + 1) * DIMENSIONS]
+        distance = round(min(2.0, max(0.0, 1.0 - math.fsum(map(operator.mul, own, wanted)))), 7)
+        if distance < below:
+            near.append((distance, agent))
+    return [(agent, distance) for distance, agent in sorted(near)[:limit]]
 
 
 def pack(agents: Sequence[str], rows: bytes) -> bytes:

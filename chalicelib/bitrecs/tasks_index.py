@@ -42,14 +42,39 @@ class _Loaded:
 def search(event: dict[str, Any]) -> dict[str, Any]:
     """The agents nearer than any distance that matters."""
     settings = BitrecsSettings.current()
-    below = max(settings.similarity_report_distance, settings.similarity_reject_distance)
     newest = store_index.waiting()
     with _Loaded.lock:
         index = _current(settings.vector_version)
         fresh = [item for item in newest if item["agent_id"] not in index]
         index.add([item["agent_id"] for item in fresh], b"".join(item["vector"] for item in fresh))
-        found = index.nearest(base64.b64decode(event["vector"]), below=below, limit=settings.similarity_max_results + 1)
+        found = index.nearest(
+            base64.b64decode(event["vector"]), below=_below(settings), limit=settings.similarity_max_results + 1
+        )
     return {"near": [[agent, distance] for agent, distance in found], "agents": len(index.ids)}
+
+
+def search_few(vector: bytes) -> list[list[Any]]:
+    """The search of a small index in the caller's own process: what a cold container would have answered."""
+    settings = BitrecsSettings.current()
+    found = {item["agent_id"]: item["vector"] for item in store_index.waiting()}
+    manifest = store_index.manifest()
+    if manifest["segments"] and manifest["version"] != settings.vector_version:
+        raise IndexOutdated(f"the index has version {manifest['version']}, not {settings.vector_version}")
+    size = similarity.DIMENSIONS * 4
+    for part in manifest["segments"]:
+        packed = store_index.segment(part["key"])
+        if packed is None:
+            raise IndexIncomplete(part["key"])
+        ids, rows = similarity.unpack(packed)
+        found |= {agent: rows[at * size : (at + 1) * size] for at, agent in enumerate(ids)}
+    near = similarity.nearest_of_few(
+        vector, list(found), b"".join(found.values()), below=_below(settings), limit=settings.similarity_max_results + 1
+    )
+    return [[agent, distance] for agent, distance in near]
+
+
+def _below(settings: BitrecsSettings) -> float:
+    return max(settings.similarity_report_distance, settings.similarity_reject_distance)
 
 
 def load() -> dict[str, Any]:

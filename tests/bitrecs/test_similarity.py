@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from chalicelib.bitrecs import similarity, store, store_index, tasks, tasks_index
+from chalicelib.bitrecs import routes_intake, similarity, store, store_index, tasks, tasks_index
 from chalicelib.kernel import flows
 from chalicelib.kernel.errors import Unavailable
 from tests.bitrecs.world import Configure, Miner, World, told, unlike
@@ -96,11 +96,27 @@ def test_an_index_that_does_not_answer_closes_the_door_unless_told_otherwise(
         raise Unavailable("no answer")
 
     monkeypatch.setattr(flows, "invoke", silent)
+    monkeypatch.setattr(routes_intake, "_FEW_AGENTS", 0)
     miner = submitted(world, "b", changed(50))
     text = "Similarity check is temporarily unavailable. Please try again later."
     assert told(miner.submit()) == (503, text)
     configure(BITRECS_SIMILARITY_FAIL_OPEN="true")
     assert miner.submit().status == 201
+
+
+def test_while_the_index_is_small_a_cold_container_stops_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (submitted(world, name, prompt).submit() for name, prompt in (("a", PROMPT), ("b", changed(300))))
+    tasks_index.compact()
+    third = submitted(world, "c", unlike(500, "c") + "{{sku}}").submit()
+    assert [reply.status for reply in (first, second, third)] == [201] * 3
+
+    def silent(*_: object, **__: object) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(flows, "invoke", silent)
+    (similar,) = submitted(world, "d", changed(2)).submit().json["similar_results"]
+
+    assert similar["agent_id"] == first.json["artifact_id"]
 
 
 def near(prompt: str) -> list[str]:
