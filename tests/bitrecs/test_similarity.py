@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.bitrecs.world import Configure, Miner, World, told, unlike
 
 PROMPT = f"Recommend from {{{{product_catalog}}}} and say why. {unlike(600, 'prompt')}"
 VARIABLE = "{{product_catalog}}"
-PLAIN = {"model": "m", "user_prompt_template": "Now for {{sku}}."}
+PLAIN: dict[str, Any] = {"model": "m", "user_prompt_template": "Now for {{sku}}."}
 
 
 def changed(words: int) -> str:
