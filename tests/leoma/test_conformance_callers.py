@@ -11,6 +11,7 @@ import pytest
 from chalicelib.kernel import chain
 from chalicelib.kernel.errors import Unavailable
 from chalicelib.leoma import domain, fold, store, tasks
+from tests.harness.budget import counted
 from tests.harness.client import Client, Reply
 from tests.harness.wallets import wallet
 
@@ -147,9 +148,11 @@ def test_14_an_admin_on_a_validator_route(world: None, client: Client) -> None:
 
 @pytest.mark.parametrize("hotkey", ["abc", "", "x" * 5000, "é"])
 def test_15_a_hotkey_that_is_no_address(world: None, client: Client, hotkey: str) -> None:
-    reply = valid(client, signed(ALICE) | {"X-Validator-Hotkey": hotkey})
+    with counted() as spent:
+        reply = valid(client, signed(ALICE) | {"X-Validator-Hotkey": hotkey})
 
     assert (reply.status, reply.json["detail"]) == (401, "Signature verification failed")
+    assert spent.total == 0, "DynamoDB takes no empty and no endless keys"
 
 
 @pytest.mark.parametrize("signature", [None, "00"])
