@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.kernel import aws
+from tests.harness import units
 
 _COUNTED = ("dynamodb", "s3", "stepfunctions", "lambda")
+_WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
 
 
 @dataclass
 class Spent:
-    """Calls by operation, write units as DynamoDB reports them (transactions and indexes included)."""
+    """Calls by operation, in sequence; read and write units as DynamoDB charges them (see `units`)."""
 
     calls: Counter[str] = field(default_factory=Counter)
     write_units: float = 0.0
+    read_units: float = 0.0
 
     @property
     def total(self) -> int:
@@ -29,26 +33,29 @@ class Spent:
 def counted() -> Iterator[Spent]:
     """What the block spends."""
     spent = Spent()
+    sent = threading.local()
 
-    def ask_for_units(params: dict[str, Any], model: Any, **_: Any) -> None:
-        if "ReturnConsumedCapacity" in model.input_shape.members:
-            params.setdefault("ReturnConsumedCapacity", "TOTAL")
+    def before(params: dict[str, Any], model: Any, **_: Any) -> None:
+        sent.params = params
+        if model.name in _WRITES:
+            sent.keys = units.written_keys(model.name, params)
+            sent.stood = units.stored(sent.keys)
 
-    def note(parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    def after(parsed: dict[str, Any], model: Any, **_: Any) -> None:
         spent.calls[f"{model.service_model.service_name}:{model.name}"] += 1
-        if model.name.startswith(("Put", "Update", "Delete", "BatchWrite", "TransactWrite")):
-            units = parsed.get("ConsumedCapacity") or []
-            for unit in units if isinstance(units, list) else [units]:
-                spent.write_units += unit.get("CapacityUnits", 0.0)
+        if model.name in _WRITES:
+            spent.write_units += units.charged(model.name, sent.keys, sent.stood, units.stored(sent.keys))
+        elif model.service_model.service_name == "dynamodb" and "Error" not in parsed:
+            spent.read_units += units.read(model.name, sent.params, parsed)
 
     for service in _COUNTED:
         events = aws.client(service).meta.events
-        events.register("provide-client-params.*", ask_for_units, unique_id=f"units-{id(spent)}")
-        events.register("after-call.*", note, unique_id=f"note-{id(spent)}")
+        events.register("provide-client-params.*", before, unique_id=f"before-{id(spent)}")
+        events.register("after-call.*", after, unique_id=f"after-{id(spent)}")
     try:
         yield spent
     finally:
         for service in _COUNTED:
             events = aws.client(service).meta.events
-            events.unregister("provide-client-params.*", unique_id=f"units-{id(spent)}")
-            events.unregister("after-call.*", unique_id=f"note-{id(spent)}")
+            events.unregister("provide-client-params.*", unique_id=f"before-{id(spent)}")
+            events.unregister("after-call.*", unique_id=f"after-{id(spent)}")
