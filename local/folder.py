@@ -26,9 +26,7 @@ class StateFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-            self._claim()
-            self._refuse_newer()
-            self._clean()
+            self._take()
         except OSError as error:
             raise FolderRefused(f"STATE_DIR {path} cannot be used: {error.strerror}") from None
 
@@ -53,6 +51,15 @@ class StateFolder:
         """Nothing runs here any more."""
         (self.path / "cloud.json").unlink(missing_ok=True)
         os.close(self._lock)
+
+    def _take(self) -> None:
+        try:
+            self._claim()
+            self._refuse_newer()
+            self._clean()
+        except (FolderRefused, OSError):
+            os.close(self._lock)
+            raise
 
     def _claim(self) -> None:
         """The cloud of a server that was killed may still be saving: that is worth a moment's wait."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ class Machine:
 
     def create(self, environment: Environment) -> None:
         self.created += 1
+        time.sleep(0.1)  # long enough for a second start to see it half made
         environment.python.parent.mkdir(parents=True)
         environment.python.touch()
 
@@ -96,6 +98,18 @@ def test_an_interrupted_installation_is_not_taken_for_a_finished_one(machine: Ma
     ensure(ENVIRONMENT)
     assert machine.created == 2
     assert installed(ENVIRONMENT)["extras"] == []
+
+
+def test_a_failed_change_of_requirements_leaves_nothing_that_counts_as_installed(machine: Machine) -> None:
+    ensure(ENVIRONMENT)
+    (machine.root / "watched.txt").write_text("one==2")
+    machine.broken = True
+    with pytest.raises(BootstrapError):
+        ensure(ENVIRONMENT)
+    machine.broken = False
+    (machine.root / "watched.txt").write_text("one==1")
+    ensure(ENVIRONMENT)
+    assert len(machine.installed) == 2
 
 
 def test_two_first_starts_take_turns(machine: Machine) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chalicelib.kernel.settings import SettingError
-from local.settings import check_all
 from tests.harness.laptop import Laptop, NotReady, eventually
 
 
@@ -128,22 +126,6 @@ def test_an_unusable_setting_ends_the_start_with_one_line(own: Laptop, variables
     assert refusal.status == 2
     assert said in refusal.said
     assert not own.state_dir.exists()
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"CHAIN_SYNC_SECONDS": "0"}, "CHAIN_SYNC_SECONDS holds '0': it must be"),
-        ({"CHAIN_SOURCE": "chain.json"}, "CHAIN_SOURCE holds 'chain.json': it must be file:PATH"),
-        ({"CHAIN_SOURCE": "ws:"}, "CHAIN_SOURCE holds 'ws:': it must be file:PATH"),
-        ({"ENVIRONMENT": "production", "FETCH_ALLOW_PRIVATE": "1"}, "FETCH_ALLOW_PRIVATE holds '1': it must be 0"),
-    ],
-)
-def test_settings_are_checked_at_start(configure: Callable[..., None], variables: dict[str, str], said: str) -> None:
-    configure(**variables)
-    with pytest.raises(SettingError) as caught:
-        check_all()
-    assert str(caught.value).startswith(said)
 
 
 def test_a_given_cloud_is_used_and_none_started(other: Laptop, own: Laptop) -> None:
