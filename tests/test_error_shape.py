@@ -5,7 +5,10 @@ Routes come from the route tables, so a new one is swept as soon as it is declar
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import re
+import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +17,15 @@ from urllib.parse import quote
 import pytest
 
 import app as app_module
-from chalicelib.kernel import settings
-from chalicelib.kernel.routing import METHODS, Route, Router
+from chalicelib.bitrecs.routes_gate import Reader
+from chalicelib.experts.delivery import Caller as ExpertsCaller
+from chalicelib.kernel import mounts, settings
+from chalicelib.kernel.http import App
+from chalicelib.kernel.routing import METHODS, Auth, Route, Router
+from chalicelib.pool.contracts_records import Miner
+from chalicelib.pool.routes_auth import Caller as PoolCaller
 from local.gateway import MAX_BODY_BYTES
+from tests.harness import samples
 from tests.harness.client import Client, Reply
 from tests.harness.cloud import empty_cloud
 from tests.harness.wallets import wallet
@@ -190,3 +199,72 @@ def test_odd_bodies_are_no_fault_of_ours(client: Client, swept: Swept) -> None:
         for kind in ("application/json", "text/plain", "multipart/form-data", "application/zip"):
             reply = client.call(swept.route.method, swept.path(), body, {"Content-Type": kind})
             check(reply, sent=f"{swept} with {body[:30]!r}")
+
+
+INSIDER = wallet("insider").hotkey
+# What a door hands to its route, by the type that it promises.
+CALLERS: dict[object, object] = {
+    str: INSIDER,
+    type(None): None,
+    PoolCaller: PoolCaller(Miner(INSIDER, registered_at=1.0), token="0" * 64, guarded=True),
+    ExpertsCaller: ExpertsCaller("0" * 64, INSIDER),
+    Reader: Reader(has_key=True),
+}
+
+
+@pytest.fixture(scope="module")
+def inside() -> Iterator[Client]:
+    """The same app for somebody whom every door lets in."""
+    routers = {name: _opened(router) for name, router in app_module.ROUTERS.items()}
+    with empty_cloud():
+        opened = App("inside", configure_logs=False)
+        mounts.mount_all(opened, MOUNTS, routers)
+        yield Client(opened)
+
+
+def _opened(router: Router) -> Router:
+    changed = copy.copy(router)
+    changed.routes = [dataclasses.replace(route, auth=_door(route.auth)) for route in router.routes if _opens(route)]
+    return changed
+
+
+def _opens(route: Route) -> bool:
+    return route.auth is None or _promised(route.auth) in CALLERS
+
+
+def _promised(auth: Auth) -> object:
+    return typing.get_type_hints(auth.check)["return"]
+
+
+def _door(auth: Auth | None) -> Auth | None:
+    if auth is None:
+        return None
+    caller = CALLERS[_promised(auth)]
+    return dataclasses.replace(auth, check=lambda _request: caller)
+
+
+BEHIND_DOORS = [swept for swept in ROUTES if _opens(swept.route)]
+
+
+@every([swept for swept in BEHIND_DOORS if swept.route.body_contract])
+def test_odd_values_are_no_fault_of_ours_behind_the_door_either(inside: Client, swept: Swept) -> None:
+    contract = swept.route.body_contract
+    assert contract
+    for body in (samples.plain(contract), *samples.odd(contract)):
+        path = swept.path(INSIDER)
+        check(
+            inside.call(swept.route.method, path, body, {"X-Signature": "ab" * 64}),
+            sent=f"{swept} with {str(body)[:500]}",
+        )
+
+
+@every(BEHIND_DOORS)
+def test_odd_paths_queries_and_bodies_are_no_fault_of_ours_behind_the_door_either(inside: Client, swept: Swept) -> None:
+    contract = swept.route.query_contract
+    fields = list(contract.model_fields) if contract else ["limit", "cursor"]
+    for text in ODD_TEXTS:
+        query = "&".join(f"{name}={quote(text)}" for name in fields)
+        path = f"{swept.path(text)}?{query}" if text else f"{swept.path()}?{query}"
+        check(inside.call(swept.route.method, path, b"{}"), sent=f"{swept} at {path}")
+    for body in ODD_BODIES if swept.route.method in WITH_BODY else []:
+        check(inside.call(swept.route.method, swept.path(), body), sent=f"{swept} with {body[:30]!r}")
