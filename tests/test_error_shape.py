@@ -28,6 +28,7 @@ from local.gateway import MAX_BODY_BYTES
 from tests.harness import samples
 from tests.harness.client import Client, Reply
 from tests.harness.cloud import empty_cloud
+from tests.harness.faults import Fault, always, never_sent, refused, trouble
 from tests.harness.wallets import wallet
 
 MOUNTS = {name: f"/{name}" for name in app_module.ROUTERS}
@@ -268,3 +269,28 @@ def test_odd_paths_queries_and_bodies_are_no_fault_of_ours_behind_the_door_eithe
         check(inside.call(swept.route.method, path, b"{}"), sent=f"{swept} at {path}")
     for body in ODD_BODIES if swept.route.method in WITH_BODY else []:
         check(inside.call(swept.route.method, swept.path(), body), sent=f"{swept} with {body[:30]!r}")
+
+
+def throttled(_number: int, operation: str) -> Fault:
+    """Every service has too much to do, each in its own words."""
+    return refused("SlowDown" if operation.endswith(("_object", "_objects_v2")) else "ThrottlingException")
+
+
+@every(BEHIND_DOORS)
+def test_a_service_that_is_too_busy_is_503_with_a_time_to_come_back(inside: Client, swept: Swept) -> None:
+    contract = swept.route.body_contract
+    body = samples.plain(contract) if contract else b""
+    with trouble(throttled):
+        reply = inside.call(swept.route.method, swept.path(INSIDER), body, {"X-Signature": "ab" * 64})
+    check(reply, sent=f"{swept} while everything is throttled")
+    assert reply.status != 503 or reply.header("Retry-After"), swept
+
+
+@every(BEHIND_DOORS)
+def test_a_connection_that_breaks_is_503_with_a_time_to_come_back(inside: Client, swept: Swept) -> None:
+    contract = swept.route.body_contract
+    body = samples.plain(contract) if contract else b""
+    with trouble(always(never_sent())):
+        reply = inside.call(swept.route.method, swept.path(INSIDER), body, {"X-Signature": "ab" * 64})
+    check(reply, sent=f"{swept} without a connection")
+    assert reply.status != 503 or reply.header("Retry-After"), swept
