@@ -10,6 +10,7 @@ from chalicelib.kernel import jobs as jobs_module
 from chalicelib.kernel.jobs import Jobs, JobsFailed
 from chalicelib.kernel.settings import Settings, knob
 from chalicelib.kernel.tables import Table
+from tests.harness.budget import counted
 from tests.harness.faults import answer_lost, script, trouble
 from tests.harness.race import all_at_once
 
@@ -144,3 +145,11 @@ def test_tasks_are_named_by_system_and_know_their_code(shop: Shop) -> None:
     assert (task.handler, task.timeout, task.memory) == (f"{__name__}.print_receipt", 9, 256)
     assert jobs_module.TASKS["shop-tick"].handler == f"{__name__}.tick"
     assert print_receipt({"n": 1}, None) == 2
+
+
+def test_looking_when_nothing_is_due_is_one_read(shop: Shop) -> None:
+    shop.tick()
+    with counted() as spent:
+        shop.tick()
+
+    assert dict(spent.calls) == {"dynamodb:Query": 1}
