@@ -127,7 +127,7 @@ class _Builder:
 
     def _path(self) -> str:
         parts = [
-            key if isinstance(parent, dict) else f"[{len(parent) - 1}]"
+            key if isinstance(parent, dict) else f"[{len(parent) - (parent is not self._open[-1])}]"
             for parent, key in zip(self._open, self._keys, strict=True)
         ]
         path = ".".join(part for part in parts if part).replace(".[", "[")
