@@ -26,6 +26,7 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _END_MARK, _CENTRAL_MARK, _LOCAL_MARK, _DESCRIPTOR_MARK = b"PK\5\6", b"PK\1\2", b"PK\3\4", b"PK\7\x08"
 _STORED, _DEFLATED = 0, 8
+_NEWEST_VERSION = 45
 _ENCRYPTED, _DESCRIPTOR, _STRONG, _MASKED = 1, 8, 64, 8192
 _ZIP64_COUNT, _ZIP64_SIZE = 0xFFFF, 0xFFFFFFFF
 
@@ -91,26 +92,9 @@ def _central_directory(raw: bytes) -> list[_Entry]:
     for _ in range(count):
         if at + _CENTRAL.size > start + size:
             raise _Damaged("the central directory is cut off")
-        (
-            mark,
-            _,
-            _,
-            flags,
-            method,
-            _,
-            _,
-            crc,
-            packed,
-            unpacked,
-            name_size,
-            extra,
-            comment,
-            disk,
-            _,
-            attributes,
-            offset,
-        ) = _CENTRAL.unpack_from(raw, at)
-        if mark != _CENTRAL_MARK or disk:
+        mark, _, needed, flags, method, _, _, crc, packed, unpacked, *rest = _CENTRAL.unpack_from(raw, at)
+        name_size, extra, comment, disk, _, attributes, offset = rest
+        if mark != _CENTRAL_MARK or disk or needed > _NEWEST_VERSION:
             raise _Damaged("the central directory is broken")
         if _ZIP64_SIZE in {packed, unpacked, offset}:
             raise _Damaged("ZIP64 is not taken")
@@ -220,9 +204,9 @@ def _check_local_header(raw: bytes, entry: _Entry) -> int:
     """Where the entry's data begin."""
     if entry.offset + _LOCAL.size > len(raw):
         raise _Damaged("an entry lies outside")
-    mark, _, flags, method, _, _, crc, packed, size, name_size, extra = _LOCAL.unpack_from(raw, entry.offset)
+    mark, needed, flags, method, _, _, crc, packed, size, name_size, extra = _LOCAL.unpack_from(raw, entry.offset)
     name_at = entry.offset + _LOCAL.size
-    if mark != _LOCAL_MARK or raw[name_at : name_at + name_size] != entry.name:
+    if mark != _LOCAL_MARK or needed > _NEWEST_VERSION or raw[name_at : name_at + name_size] != entry.name:
         raise _Damaged("a local header is not what the directory says")
     told = (crc, packed, size)
     late = bool(flags & _DESCRIPTOR)

@@ -35,9 +35,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import struct
 from collections.abc import Iterator
-from typing import Any
 
 from chalicelib.kernel import clock, single_use
 from chalicelib.kernel.blobs import Bucket
@@ -46,6 +44,7 @@ from chalicelib.kernel.tables import ConditionFailed, Table, Write, get_many, tr
 from chalicelib.kernel.wire import Item
 
 from .contracts import ASSIGNED, PENDING, RUNNING, Assignment, PrismSettings, Submission
+from .store_records import item_of, micros, unpacked, values_of
 
 table = Table("prism")
 
@@ -66,47 +65,6 @@ def _bucket(name: str) -> Bucket:
 
 def bucket() -> Bucket:
     return _bucket(PrismSettings.current().projects_bucket)
-
-
-def micros(at: float) -> str:
-    """A moment as text that sorts."""
-    return f"{int(at * 1e6):017d}"
-
-
-def descending(value: float) -> str:
-    """A non-negative double as text whose order is the reverse."""
-    (bits,) = struct.unpack(">Q", struct.pack(">d", max(value, 0.0) + 0.0))
-    return f"{0xFFFF_FFFF_FFFF_FFFF - bits:016x}"
-
-
-def packed(graph: frozenset[int]) -> bytes:
-    return b"".join(value.to_bytes(8, "big") for value in sorted(graph))
-
-
-def unpacked(raw: bytes) -> frozenset[int]:
-    return frozenset(int.from_bytes(raw[at : at + 8], "big") for at in range(0, len(raw), 8))
-
-
-def item_of(pk: str, sk: str, record: Any, *, without: tuple[str, ...] = ()) -> Item:
-    """A record as an item; graphs as bytes."""
-    item: Item = {"pk": pk, "sk": sk}
-    for field in dataclasses.fields(record):
-        if field.name not in without:
-            value = getattr(record, field.name)
-            item[field.name] = packed(value) if isinstance(value, frozenset) else value
-    return item
-
-
-def values_of(kind: type[Any], item: Item) -> dict[str, Any]:
-    """The item's attributes that the record has."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if field.name in item:
-            value = item[field.name]
-            if isinstance(value, bytes):
-                value = unpacked(value)
-            found[field.name] = float(value) if field.type == "float" else value
-    return found
 
 
 def consume_nonce(hotkey: str, nonce: str, *, expires_at: float) -> bool:
@@ -357,6 +315,13 @@ def overdue(now: float) -> list[str]:
     """Assignments whose deadline lies strictly before now."""
     page = table.query("LEASES", where="#sk < :now", values={"now": micros(now)}, limit=100, consistent=True)
     return [str(item["assignment_id"]) for item in page.items]
+
+
+def leases() -> list[Assignment]:
+    """The first hundred that will end, the earliest first."""
+    ids = [str(item["assignment_id"]) for item in table.query("LEASES", limit=100, consistent=True).items]
+    found = get_many([(table, f"ASG#{assignment_id}", "-") for assignment_id in ids])
+    return [_assignment(item) for item in found if item]
 
 
 def runs() -> list[Item]:

@@ -13,6 +13,7 @@ from chalicelib.kernel.wire import Item
 
 from . import store, store_families
 from .contracts import COMPLETED, HELD, PENDING, Assignment, Family, Hold, Submission, Variant
+from .store_records import micros
 
 table = store.table
 
@@ -115,7 +116,7 @@ def _assignment_ended(after: Assignment) -> list[Write]:
             f"SLOT#{after.validator_hotkey}", "-",
             when="attribute_not_exists(#pk) OR #assignment_id = :id", id=after.id,
         ),
-        table.deleting("LEASES", f"{store.micros(after.deadline_at)}#{after.id}"),
+        table.deleting("LEASES", f"{micros(after.deadline_at)}#{after.id}"),
     ]  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def _event(submission: Submission, number: int, event: Mapping[str, Any]) -> Ite
     family = event.get("architecture_id") or f"SUB#{submission.id}"
     return {
         "pk": f"EVENTS#{family}",
-        "sk": f"{store.micros(now)}#{submission.id}#{number}",
+        "sk": f"{micros(now)}#{submission.id}#{number}",
         "submission_id": submission.id,
         "at": now,
         **event,

@@ -11,7 +11,8 @@ from chalicelib.kernel.tables import ConditionFailed, Write, get_many
 from chalicelib.kernel.wire import Item
 
 from .contracts import PENDING, Family, Hold, Submission, Variant
-from .store import descending, item_of, micros, table, values_of
+from .store import table
+from .store_records import descending, item_of, micros, values_of
 
 BOARD_ROWS = 50
 _HOLD_ROWS = 100

@@ -62,10 +62,10 @@ def next_assignment(validator: str) -> Assignment | None:
     deadline = clock.monotonic() + _CLAIM_SECONDS
     for _ in range(_CLAIM_TRIES):
         lease = store.slot(validator) or _claim(validator)
-        if lease is None or clock.monotonic() > deadline:
+        if lease is None:
             return None
         ready = lease if lease.arch_hash else _prepared(lease)
-        if ready:
+        if ready or clock.monotonic() > deadline:
             return ready
     return None
 

@@ -18,6 +18,7 @@ from .archive import Rejected
 from .contracts import FAILED, GONE, MAX_ERROR, PASSED, REJECTED, RUNNING, TRAINING_FOR_ARCH, PrismSettings, Submission
 from .project import Project
 from .similarity import Print
+from .store_records import packed
 
 _COPY = "static similarity review"
 _COMPARED_EXACTLY = 3
@@ -81,8 +82,8 @@ def _inspect(submission: Submission) -> dict[str, Any]:
         "family_hash": named.family_hash,
         "training_hash": named.training_hash,
         "hash_version": components.HASH_VERSION,
-        "architecture": store.packed(named.architecture),
-        "training": store.packed(named.training),
+        "architecture": packed(named.architecture),
+        "training": packed(named.training),
         "near": near,
         "sketch": similarity.sketch(taken.entry),
     }
