@@ -9,6 +9,7 @@ import ast
 import posixpath
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 
 from .archive import Rejected
@@ -46,7 +47,9 @@ def screen(project: Project) -> None:
 def parse(path: str, text: str) -> ast.Module:
     """The syntax tree; whatever the parser chokes on is the author's problem, not ours."""
     try:
-        return ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the stranger's style
+            return ast.parse(text)
     except SyntaxError as error:
         raise Rejected(f"{path}: {error.msg} (line {error.lineno})"[:MAX_ERROR]) from None
     except (ValueError, RecursionError, MemoryError) as error:

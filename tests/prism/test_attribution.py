@@ -229,8 +229,7 @@ def test_every_combination_has_its_outcome(
         (
             ("existing", "transfer"),
             {"training_variant_id": "foreign"},
-            409,
-            "training variant belongs to another architecture",
+            (409, "training variant belongs to another architecture"),
         ),
     ],
 )

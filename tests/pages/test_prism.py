@@ -1,0 +1,68 @@
+"""PRISM's dashboard: leaderboard, families as a tree, a submission's way, holds for whoever has the token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness.browser import Page
+from tests.prism.conftest import machines, prism
+from tests.prism.test_attribution import UNKNOWN
+from tests.prism.world import CAROL, TOKEN, Prism, model, recipe, two_parts
+
+__all__ = ["machines", "prism"]
+READY = "document.querySelector('#status').dataset.state === 'fresh'"
+
+
+@pytest.fixture
+def busy(prism: Prism) -> dict[str, str]:
+    done = prism.processed(two_parts(model(1), recipe(1)))["id"]
+    held = prism.processed(two_parts(model(9), recipe(9), family=UNKNOWN), CAROL)["id"]
+    return {"done": done, "held": held}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_it_shows_the_board_and_the_tree_without_complaint(
+    page: Page, base_url: str, busy: dict[str, str], pictures: Path, *, width: int, dark: bool
+) -> None:
+    page.complaints.clear()
+    page.open(f"{base_url}/prism/dashboard", width=width, dark=dark)
+    page.wait_for(READY)
+    assert page.complaints == []
+    assert page.evaluate("document.querySelectorAll('#board tbody tr').length") == 1
+    assert page.evaluate("document.querySelectorAll('.tree > li').length") == 1
+    assert "current best" in page.text("#families")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.bytes_loaded() < 100_000
+    page.screenshot(pictures / "prism.png")
+
+
+def test_a_submission_s_way_is_shown(page: Page, base_url: str, busy: dict[str, str]) -> None:
+    page.open(f"{base_url}/prism/dashboard")
+    page.wait_for(READY)
+    page.evaluate(
+        f"document.querySelector('#submission').value = '{busy['held']}'; "
+        "document.querySelector('#lookup').requestSubmit()"
+    )
+    page.wait_for("document.querySelectorAll('.timeline li').length === 3")
+    assert "component attribution held for review" in page.text("#timeline")
+
+
+def test_an_operator_resolves_a_hold_with_a_token_that_no_storage_keeps(
+    page: Page, base_url: str, prism: Prism, busy: dict[str, str]
+) -> None:
+    page.open(f"{base_url}/prism/dashboard")
+    page.wait_for(READY)
+    page.evaluate(
+        f"document.querySelector('#token').value = '{TOKEN}'; document.querySelector('#unlock').requestSubmit()"
+    )
+    page.wait_for("document.querySelectorAll('.hold form').length === 1")
+    assert page.evaluate("document.querySelector('#token').value + localStorage.length + sessionStorage.length") == "00"
+    page.evaluate(
+        "const form = document.querySelector('.hold form'); form.architecture_action.value = 'new'; "
+        "form.requestSubmit()"
+    )
+    page.wait_for("document.querySelectorAll('.hold form').length === 0")
+    assert prism.status(busy["held"])["status"] == "completed"
