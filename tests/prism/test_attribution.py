@@ -94,7 +94,9 @@ def test_a_held_submission_counts_nowhere_and_shows_its_scores(prism: Prism, mac
 def test_alike_is_existing_half_alike_is_held_unlike_is_new(prism: Prism, machines: Machines) -> None:
     founded(prism, machines)
     nearly = model(1).replace("self.step_1_0(1)", "self.other(1)")
-    half = nearly.replace("torch.op_1_", "torch.other_")  # the methods stay, what they call does not
+    half = (
+        model(1).replace("torch.op_1_1", "torch.one_").replace("torch.op_1_2", "torch.two_")
+    )  # the methods stay, what they call does not
     assert prism.processed(two_parts(nearly, recipe(2)), BOB)["status"] == "completed"
     assert len(prism.get("/v1/architectures")) == 1
     found = prism.processed(two_parts(half, recipe(3)), CAROL)
