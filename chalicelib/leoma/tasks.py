@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +26,7 @@ _LOOKUPS_AT_ONCE = 16
 _LOOKUP_SECONDS = 10
 _SCORER_LOCK_SECONDS = 600
 _WAIT_FOR_SCORER_SECONDS = 240
+_WAIT_TO_WEIGH_SECONDS = 60
 _SAFE_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 
 Lookup = dict[str, Any] | None
@@ -144,18 +147,32 @@ def folding() -> None:
     fold.fold()
 
 
+@contextmanager
+def _scoring(wait: float = 0) -> Iterator[bool]:
+    """One at a time writes scores, ranks and weights, so that no slower run puts older ones back."""
+    deadline = clock.monotonic() + wait
+    while True:
+        with jobstore.lock("scorer", _SCORER_LOCK_SECONDS) as alone:
+            if alone or clock.monotonic() >= deadline:
+                yield alone
+                return
+        clock.sleep(clock.jitter(1.0))
+
+
 @jobs.every("score_calculation_interval")
 def scores() -> None:
     """Scores per validator over all time, and per miner over the newest tasks."""
     fold.catch_up()
-    _score()
+    with _scoring() as alone:
+        if alone:
+            _score()
 
 
 @jobs.every("scorer_interval")
 def ranks() -> None:
     """Scores, then the ranks that follow; a run in progress elsewhere is as good."""
     fold.catch_up()
-    with jobstore.lock("scorer", _SCORER_LOCK_SECONDS) as alone:
+    with _scoring() as alone:
         if alone:
             _score()
             _rank()
@@ -165,15 +182,11 @@ def ranks() -> None:
 def rank(event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a task takes an event
     """Everything a rank run computes, now; waits for a run in progress and then runs on what it did not see."""
     fold.catch_up()
-    deadline = clock.monotonic() + _WAIT_FOR_SCORER_SECONDS
-    while True:
-        with jobstore.lock("scorer", _SCORER_LOCK_SECONDS) as alone:
-            if alone:
-                _score()
-                return {"ranked": _rank(), "waited": False}
-        if clock.monotonic() > deadline:
+    with _scoring(_WAIT_FOR_SCORER_SECONDS) as alone:
+        if not alone:
             return {"ranked": None, "waited": True}
-        clock.sleep(clock.jitter(1.0))
+        _score()
+        return {"ranked": _rank(), "waited": False}
 
 
 def _newest() -> int:
@@ -230,9 +243,10 @@ def _rank() -> int:
 
 def weigh() -> None:
     """The last ranks with the miners of now: who is invalid since burns at once."""
-    kept = store.snapshot("ranking")
-    if kept:
-        _save_ranks(kept.content, at=kept.at, block=kept.block)
+    with _scoring(_WAIT_TO_WEIGH_SECONDS) as alone:
+        kept = store.snapshot("ranking") if alone else None
+        if kept:
+            _save_ranks(kept.content, at=kept.at, block=kept.block)
 
 
 def _save_ranks(kept: list[dict[str, Any]], *, at: float, block: int | None) -> None:

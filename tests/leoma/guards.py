@@ -112,6 +112,13 @@ GUARDS = [
         "        if True:\n            _score()\n            _rank()",
         "scores",
     ),
+    leoma(
+        "tasks",
+        "no slower scores",
+        "        if alone:\n            _score()\n\n",
+        "        if True:\n            _score()\n\n",
+        "races",
+    ),
     leoma("samples", "answers have an end", "        if size > _LARGEST_ANSWER:\n", "        if False:\n", "attacks"),
     leoma(
         "samples",

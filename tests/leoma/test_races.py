@@ -252,3 +252,13 @@ def test_a_number_that_nobody_used_is_given_up(client: Client, freeze: Freeze) -
 
     assert jobstore.state("fold")["waiting"] == {}
     assert post(client, ALICE, "/samples", sample(7, miner(1))).status == 200
+
+
+def test_scores_of_a_slower_run_never_replace_those_of_a_rank_run(client: Client) -> None:
+    send(client, ALICE, [sample(7, miner(1))])
+    with jobstore.lock("scorer", 60) as alone:
+        assert alone
+        tasks.scores()
+        assert get(client, "/scores").json["scores"] == {}
+    tasks.scores()
+    assert list(get(client, "/scores").json["scores"]) == [miner(1)]
