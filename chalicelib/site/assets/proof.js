@@ -1,0 +1,71 @@
+// The list of epochs and the proof checker, for the pool's page and for the claim server's own.
+
+import { badge, el, fill, getJson, key, percent, table, when } from "./site.js";
+import { climb, hex, leafOf } from "./keccak.js";
+
+const SHOWN = 20;
+
+/** The newest epochs with their metadata. */
+export async function newestEpochs(base) {
+  const { epochs } = await getJson(`${base}epochs`);
+  return Promise.all(epochs.slice(-SHOWN).reverse().map((number) => getJson(`${base}epoch/${number}`)));
+}
+
+export function epochTable(found) {
+  return table({
+    caption: found.length === SHOWN ? `The newest ${SHOWN} epochs` : "Published epochs",
+    empty: "No epoch is published yet.",
+    rows: found,
+    columns: [
+      { name: "Epoch", value: (row) => row.epoch, number: true },
+      { name: "Claims", value: (row) => row.num_of_leaves, number: true },
+      { name: "Units", value: (row) => row.total_units, number: true, show: (row) => row.total_units.toLocaleString() },
+      { name: "Claimed", value: (row) => row.claimed_units / (row.total_units || 1), number: true, show: share },
+      { name: "Root", value: (row) => row.root, show: (row) => key(row.root, 8) },
+      { name: "Published", value: (row) => row.published_at, show: (row) => when(row.published_at) },
+    ],
+  });
+}
+
+const share = (row) => percent(row.claimed_units / (row.total_units || 1));
+
+/** Fill the form's epochs and check what it asks for. */
+export function proofChecker(form, outcome, base) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const asked = new FormData(form);
+    fill(outcome, el("p", { class: "quiet" }, "checking"));
+    try {
+      fill(outcome, ...(await check(base(), asked.get("epoch"), asked.get("hotkey").trim())));
+    } catch (error) {
+      fill(outcome, el("p", {}, badge("no proof", "bad"), " ", error.message));
+    }
+  });
+}
+
+export function offerEpochs(select, found) {
+  const numbers = found.map((row) => String(row.epoch));
+  if ([...select.options].map((option) => option.value).join() === numbers.join()) return;
+  fill(select, numbers.map((number) => el("option", { value: number }, number)));
+}
+
+/** A package whose integers keep every digit: amounts go up to 2^64, where JavaScript's numbers do not. */
+async function exactJson(path) {
+  await getJson(path);
+  const text = await (await fetch(path)).text();
+  const exact = (name) => BigInt(text.match(new RegExp(`"${name}":\\s*([0-9]+)`))[1]);
+  return { ...JSON.parse(text), epoch: exact("epoch"), amount_units: exact("amount_units") };
+}
+
+async function check(base, epoch, hotkey) {
+  const metadata = await getJson(`${base}epoch/${epoch}`);
+  const claim = await exactJson(`${base}epoch/${epoch}/proof/${encodeURIComponent(hotkey)}`);
+  const steps = climb(leafOf(claim), claim.proof).map(hex);
+  const holds = steps.at(-1) === metadata.root;
+  const verdict = holds ? badge("the proof holds", "good") : badge("the proof does not lead to the root", "bad");
+  const path = steps.map((hash, level) => el("li", {}, el("code", { title: hash }, hash), level === steps.length - 1 ? " root" : level ? "" : " leaf"));
+  return [
+    el("p", {}, verdict, ` ${claim.amount_units.toLocaleString()} units of epoch ${claim.epoch}, index ${claim.index}, to `, key(claim.recipient_coldkey)),
+    el("details", {}, el("summary", {}, `${steps.length} hashes from the leaf to the root, computed in this browser`), el("div", { class: "scroll" }, el("ol", { class: "small" }, path))),
+  ];
+}

@@ -1,0 +1,81 @@
+"""The pool's and the claim server's pages, as a person sees them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import app as app_module
+from chalicelib.kernel import clock, flows
+from chalicelib.pool import store_claims, tasks_epochs
+from local.gateway import Gateway
+from local.server import Server
+from tests.harness.browser import Page
+from tests.harness.client import Client
+from tests.harness.wallets import wallet
+from tests.pool.world import Pool, add_seeds, at_block, settle
+
+SMALL_ENOUGH = 100_000
+READY = "document.querySelector('#status').dataset.state === 'fresh'"
+LARGE = 2**63 + 12345
+
+
+@pytest.fixture
+def pool_url(cloud: None, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A pool with miners, a verified result and an epoch, behind the laptop's gateway."""
+    configure(MERKLE_CLAIM_ENABLED="true", MOUNTS="pool=/pool,claims=/claims")
+    monkeypatch.setattr(flows, "start_or_leave", lambda *_: True)
+    at_block(1144 * 320)
+    add_seeds()
+    built = app_module.build()
+    pool = Pool(Client(built))
+    author, *judges = pool.register("author", "b", "c", "d")
+    number = pool.candidate(author)
+    pool.complete(number, judges)
+    pool.verify(judges[0], number)
+    settle()
+    records = [tasks_epochs.record(each.hotkey, each.hotkey, LARGE) for each in (author, *judges)]
+    staged, tree = tasks_epochs.stage(1144, records)
+    tasks_epochs.write_chunk(staged, 0, tree)
+    assert tasks_epochs.publish(staged)
+    assert store_claims.epochs()[1144] <= clock.now()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(Gateway(built).answer, listener)
+        server.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.stop()
+
+
+def open_page(page: Page, url: str) -> Any:
+    page.complaints.clear()
+    page.open(url)
+    page.wait_for(READY)
+    assert page.complaints == []
+    assert 0 < page.bytes_loaded() < SMALL_ENOUGH
+
+
+def check(page: Page, hotkey: str) -> str:
+    page.evaluate(f"document.querySelector('#hotkey').value = '{hotkey}'")
+    page.evaluate("document.querySelector('#checker').requestSubmit()")
+    page.wait_for("document.querySelector('#outcome .badge') !== null")
+    return str(page.evaluate("document.querySelector('#outcome').textContent"))
+
+
+def test_the_pool_s_page_shows_miners_the_state_of_the_art_and_epochs(page: Page, pool_url: str) -> None:
+    open_page(page, f"{pool_url}/pool/dashboard")
+
+    assert page.evaluate("document.querySelectorAll('#leaderboard tbody tr').length") == 4
+    assert "0.9100 by program" in page.evaluate("document.querySelector('#sota').textContent")
+    assert page.evaluate("document.querySelectorAll('#sota svg').length") == 1
+    assert "1144" in page.evaluate("document.querySelector('#epochs').textContent")
+
+
+@pytest.mark.parametrize("mount", ["pool", "claims"])
+def test_a_proof_is_verified_in_the_browser_to_the_last_digit(page: Page, pool_url: str, mount: str) -> None:
+    open_page(page, f"{pool_url}/{mount}/dashboard")
+
+    assert "the proof holds" in check(page, wallet("author").hotkey)
+    assert "No claim for hotkey" in check(page, wallet("nobody").hotkey)
