@@ -110,7 +110,17 @@ def may_judge(candidate: Candidate, miner: Miner, now: float, settings: PoolSett
         return False
     if len(candidate.votes) >= 2 * settings.max_evals and miner.paid_to in {vote.recipient for vote in candidate.votes}:
         return False
+    own = candidate.holders.get(miner.hotkey)
+    if own and float(own["until"]) > now:
+        return False
     return candidate.slots_open > 0 or expired_holder(candidate, now) is not None
+
+
+def instead_of(candidate: Candidate, hotkey: str, now: float) -> str | None:
+    """Whose expired place a miner takes over: its own, where it has one, or somebody's where no other is free."""
+    if hotkey in candidate.holders:
+        return hotkey
+    return None if candidate.slots_open > 0 else expired_holder(candidate, now)
 
 
 def expired_holder(candidate: Candidate, now: float) -> str | None:

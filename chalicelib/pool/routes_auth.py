@@ -52,8 +52,15 @@ api = PoolRouter(
     "Pool",
     "Leases, evolution and evaluation batches, consensus results, reputation, recipient coldkeys and Merkle claims.",
     trailing_slash=True,
+    max_body=lambda: PoolSettings.current().max_body_bytes,
 )
-claims = Router("claims", "Merkle claims", "Proofs and claims of published epochs.", trailing_slash=True)
+claims = Router(
+    "claims",
+    "Merkle claims",
+    "Proofs and claims of published epochs.",
+    trailing_slash=True,
+    max_body=lambda: PoolSettings.current().max_body_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,3 @@ asking = Auth(_ask, "wallet", _HEADERS, _REFUSED)
 submitting = Auth(_submit, "wallet", _HEADERS, _REFUSED)
 recipient_update = Auth(_recipient, "recipient", _RECIPIENT_HEADERS, _REFUSED)
 
-
-def read_or_empty(request: Request) -> bytes:
-    """An empty body means `{}` where a route says so."""
-    return request.body.strip() or b"{}"

@@ -80,7 +80,7 @@ def hand_out(caller: Caller, miner: Miner, offer: Offer, window: int, *, now: fl
         scores={str(seed.id): seed.score for seed in (*offer.seeds, *offer.parents) if seed.score is not None},
         budget=offer.budget,
     )  # fmt: skip
-    places = [(work, None if work.slots_open > 0 else domain.expired_holder(work, now)) for work in offer.candidates]
+    places = [(work, domain.instead_of(work, miner.hotkey, now)) for work in offer.candidates]
     store_work.issue(miner, assignment, places, caller.guard)
     start_timer(assignment)
     return assignment

@@ -31,8 +31,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 @pytest.fixture
 def pool(cloud: None, freeze: Callable[[float], None], configure: Callable[..., None]) -> Pool:
-    """Twelve seeds, block 0, a clock that stands still, claims served and simulated."""
+    """Nine seeds, block 0, a clock that stands still, claims served and simulated."""
     freeze(NOW)
     configure(MERKLE_CLAIM_ENABLED="true", CLAIM_SIMULATION_ENABLED="true")
     at_block(0)
-    return Pool(Client(app_module.build()), seeds=add_seeds())
+    return Pool(Client(app_module.build()), seeds=add_seeds(9))
