@@ -154,4 +154,3 @@ reading = Auth(_read, "wallet", _HEADERS, _REFUSED)
 asking = Auth(_ask, "wallet", _HEADERS, _REFUSED)
 submitting = Auth(_submit, "wallet", _HEADERS, _REFUSED)
 recipient_update = Auth(_recipient, "recipient", _RECIPIENT_HEADERS, _REFUSED)
-

@@ -65,7 +65,7 @@ def verify(
         table.putting({"pk": f"WORK#{algorithm.task_type}", "sk": f"E#{key}"} | elite),
         *_raising(*sota, algorithm.task_type),
         *counting_pool(caller.hotkey, {"verified": 1}),
-        owing([credit], now),
+        *owing([credit], f"verified-{algorithm.id}", now),
         *([guard] if guard else []),
     ]
     try:

@@ -153,11 +153,12 @@ def complete(
     writes = [
         _finishing(assignment, status, now),
         _freeing(known, assignment, outcomes, now, evolutions=int(discovery is not None), malformed=malformed),
-        *(write for outcome in outcomes for write in _storing(outcome, assignment, now)),
+        *(write for outcome in outcomes for write in _storing(outcome, assignment)),
         *(giving_back(assignment, number) for number in unused),
         *(_discovering(discovery, slots) if discovery else ()),
         *_considering(assignment, considered),
         *([table.putting(gossip)] if gossip else ()),
+        *owing([credit for outcome in outcomes for credit in outcome.credits], assignment.id, now),
         *counting(known, now, algorithms=int(found_new), evaluating=int(found_new) - judged),
     ]
     commit(writes, guard)
@@ -191,7 +192,7 @@ def _freeing(
     return table.updating(f"MINER#{known.hotkey}", "META", change, when=premise, **values)
 
 
-def _storing(outcome: Outcome, assignment: Assignment, now: float) -> Iterator[Write]:
+def _storing(outcome: Outcome, assignment: Assignment) -> Iterator[Write]:
     """A vote stands in its candidate until the last one turns all of them into a judgement."""
     work = outcome.work
     holding: dict[str, Any] = {"holds": assignment.id, "count": len(work.votes)}
@@ -209,8 +210,6 @@ def _storing(outcome: Outcome, assignment: Assignment, now: float) -> Iterator[W
     else:
         yield table.deleting(*work_key(work), when=owned, **holding)
         yield table.putting_new(judgement_item(work.id, outcome.judgement))
-    if outcome.credits:
-        yield owing(outcome.credits, now)
 
 
 def _storing_on_seed(seed: Seed, outcome: Outcome) -> Iterator[Write]:
@@ -317,12 +316,12 @@ def note_timer(number: str, attempt: int) -> None:
 # ---- credits
 
 
-def owing(owed_now: Sequence[Credit], now: float) -> Write:
+def owing(owed_now: Sequence[Credit], name: str, now: float) -> list[Write]:
     """Reputation is owed by the transaction that earns it and paid shortly after, one transaction per miner."""
-    first = owed_now[0]
-    suffix = f"#{first.hotkey}" if len(owed_now) == 1 else ""
-    key = {"pk": "CREDITS", "sk": f"{now:017.6f}#{first.algorithm_id:012d}#{first.role}{suffix}"}
-    return table.putting(key | {"credits": [asdict(credit) for credit in owed_now]})
+    if not owed_now:
+        return []
+    key = {"pk": "CREDITS", "sk": f"{now:017.6f}#{name}"}
+    return [table.putting(key | {"credits": [asdict(credit) for credit in owed_now]})]
 
 
 def owed(limit: int) -> list[tuple[Key, list[Credit]]]:
