@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import threading
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from moto import mock_aws
+from moto.dynamodb import models
+from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.models.table import Table
 from moto.dynamodb.responses import DynamoHandler
 from moto.s3.responses import S3Response
 
@@ -42,6 +46,41 @@ def _serialised(call: Callable[..., Any]) -> Callable[..., Any]:
     return locked
 
 
+class _CopyingItemsOnly:
+    """Stands for the copy module where moto backs up whole tables, once for every item of a transaction."""
+
+    @staticmethod
+    def deepcopy(value: Any) -> Any:
+        return value if isinstance(value, Table) else copy.deepcopy(value)
+
+
+def _undoing(transact: Callable[..., None]) -> Callable[..., None]:
+    """The same all or nothing as with moto's backup, for the price of the items that the transaction names."""
+
+    @functools.wraps(transact)
+    def all_or_nothing(backend: models.DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+        before = []
+        for entry in transact_items:
+            ((_, request),) = entry.items()
+            key = request.get("Key") or request["Item"]
+            table = backend.tables[request["TableName"]]
+            pk, sk = DynamoType(key["pk"]), DynamoType(key["sk"])
+            before.append((table, pk, sk, copy.deepcopy(table.items.get(pk, {}).get(sk))))
+        try:
+            transact(backend, transact_items)
+        except Exception:
+            for table, pk, sk, item in before:
+                if item is None:
+                    table.items.get(pk, {}).pop(sk, None)
+                else:
+                    table.items[pk][sk] = item
+            raise
+
+    return all_or_nothing
+
+
+models.copy = _CopyingItemsOnly  # type: ignore[assignment, attr-defined] # see there
+models.DynamoDBBackend.transact_write_items = _undoing(models.DynamoDBBackend.transact_write_items)  # type: ignore[method-assign] # see there
 DynamoHandler.call_action = _serialised(DynamoHandler.call_action)  # type: ignore[method-assign] # see the docstring
 S3Response._key_response = _serialised(S3Response._key_response)  # type: ignore[method-assign] # the same for objects
 
