@@ -265,6 +265,14 @@ def score(baseline: float, val_loss: float, exponent: float) -> float:
     return float(delta**exponent) if math.isfinite(delta) else 0.0
 
 
+def newest_per_miner(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A miner's last submission of a round is the one that counts: nobody competes with, or copies, oneself."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in sorted(items, key=lambda item: (item["created_at"], item["submission_id"])):
+        found[item["pubkey"]] = item
+    return list(found.values())
+
+
 @dataclass(frozen=True)
 class Entry:
     """A scored submission of one round and group."""

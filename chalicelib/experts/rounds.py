@@ -167,9 +167,8 @@ def _close(cycle: int, block: int, members: list[Item]) -> None:
     rewards = [float(text) for text in settings.rank_scores]
     scored = [store.submission(item["submission_id"]) for item in members]
     groups: dict[int, list[domain.Entry]] = {}
-    for item in scored:
-        if item["state"] == domain.SCORED:
-            groups.setdefault(item["group"], []).append(_entry(item))
+    for item in domain.newest_per_miner(item for item in scored if item["state"] == domain.SCORED):
+        groups.setdefault(item["group"], []).append(_entry(item))
     chosen = {str(group): domain.winners(entries, settings.top_k_merge) for group, entries in groups.items()}
     winners = {group: [entry.submission_id for entry in best] for group, best in chosen.items() if best}
     if winners:
