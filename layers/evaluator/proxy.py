@@ -20,9 +20,9 @@ VOCABULARY, HEADS, TOP = 256, 4, 2
 SEQUENCES, LENGTH = 8, 128
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LARGEST_HIDDEN, _MOST_LAYERS = 512, 64
-_SUBJECTS = "the miner,a validator,the router,one expert,the block,a subnet,the chain,an owner".split(",")
-_VERBS = "reads,writes,checks,merges,hashes,signs,weighs,stores".split(",")
-_OBJECTS = "a slice,the gate,two tensors,a proof,the queue,old weights,a new version,every layer".split(",")
+_SUBJECTS = ("the miner", "a validator", "the router", "one expert", "the block", "a subnet", "the chain", "an owner")
+_VERBS = ("reads", "writes", "checks", "merges", "hashes", "signs", "weighs", "stores")
+_OBJECTS = ("a slice", "the gate", "two tensors", "a proof", "the queue", "old weights", "a new version", "every layer")
 _ENDS = (". ", "; ", ", and then ", ", because ")
 
 Weights = dict[str, Tensor]
@@ -56,7 +56,8 @@ def geometry(weights: Weights) -> tuple[int, int, int]:
     if embedding is None or embedding.dim() != 2 or embedding.shape[0] != VOCABULARY:  # noqa: PLR2004 - a matrix
         raise Refused("the proxy's model has a vocabulary of 256 bytes")
     hidden = embedding.shape[1]
-    layers = 1 + max((int(found[1]) for name in weights if (found := re.match(r"model\.layers\.(\d+)\.", name))), default=-1)
+    numbers = [int(found[1]) for name in weights if (found := re.match(r"model\.layers\.(\d+)\.", name))]
+    layers = 1 + max(numbers, default=-1)
     gate = weights.get("model.layers.0.mlp.gate.weight")
     up = weights.get("model.layers.0.mlp.experts.0.up_proj.weight")
     if gate is None or up is None or hidden > _LARGEST_HIDDEN or hidden % HEADS or not 0 < layers <= _MOST_LAYERS:
@@ -70,7 +71,8 @@ def geometry(weights: Weights) -> tuple[int, int, int]:
 
 def shapes(layers: int, experts: int, hidden: int, width: int) -> dict[str, tuple[int, ...]]:
     """What the tiny mixture of experts is made of."""
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, hidden), "model.norm.weight": (hidden,)}
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, hidden)}
+    found["model.norm.weight"] = (hidden,)
     for layer in range(layers):
         at = f"model.layers.{layer}"
         found |= {f"{at}.{norm}_layernorm.weight": (hidden,) for norm in ("input", "post_attention")}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.experts import slices, store
-from chalicelib.kernel import keys, tokens
+from chalicelib.kernel import aws, keys, tokens, wire
 from chalicelib.kernel.chain import Commitment, Neuron
 from tests.experts import models
 from tests.experts.conftest import MINER, NOW, START, TOKEN, VALIDATOR, World
@@ -244,8 +244,6 @@ def test_a_url_is_noted_before_it_is_handed_out(served: World) -> None:
 
 
 def every_item() -> list[dict[str, Any]]:
-    from chalicelib.kernel import aws, wire
-
     pages = aws.client("dynamodb").get_paginator("scan").paginate(TableName=store.table.name)
     return [wire.from_wire(item) for page in pages for item in page["Items"]]
 

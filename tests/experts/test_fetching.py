@@ -249,7 +249,11 @@ def test_a_redirect_is_a_new_url_with_all_the_checks(serve: Serve, configure: Ca
     for location in ("http://169.254.169.254/a.pt", "http://10.0.0.1/a.pt", "ftp://127.0.0.1/a.pt", "/relative.pt", ""):
         with pytest.raises(Unacceptable, match="bad_url"):
             fetching.fetch(serve(says(f"HTTP/1.1 302 Found\nLocation: {location}")).url, KEY, MIB)
-    endless = serve(lambda connection: says(f"HTTP/1.1 302 Found\nLocation: {endless.url}")(connection))
+
+    def again(connection: socket.socket) -> None:
+        connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {endless.url}\r\n\r\n".encode())
+
+    endless = serve(again)
     with pytest.raises(Unacceptable, match="redirected"):
         fetching.fetch(endless.url, KEY, MIB)
     assert len(endless.requests) == 3

@@ -239,12 +239,14 @@ def test_a_signature_has_one_spelling(served: World, signature: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"hotkey": SECOND.hotkey}, {"expert_group": 1}, {"checkpoint_url": URL + "?x.pt"}, {"block_number": START + 19}],
+    [
+        {"hotkey": SECOND.hotkey},
+        {"expert_group": 1},
+        {"checkpoint_url": URL.replace("one", "two")},
+        {"block_number": START + 19},
+    ],
 )
 def test_what_was_signed_cannot_be_changed(served: World, change: dict[str, Any]) -> None:
-    change = {name: value.replace("?x.pt", "").replace("one", "two") if isinstance(value, str) and "http" in value else value
-              for name, value in change.items()}  # fmt: skip
-
     assert code(served.submit(submission(**change))) == (400, "bad_signature")
 
 

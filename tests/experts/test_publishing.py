@@ -1,0 +1,389 @@
+"""Publication: slices cut by storage, crashes at every step, hostile headers, retirement."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chalicelib.experts import composing, publishing, slices, store
+from chalicelib.experts.slices import Copied, Grafted, Range, Sent
+from chalicelib.experts.tensors import BrokenFile
+from chalicelib.kernel import aws
+from chalicelib.kernel.errors import Conflict, Refusal
+from tests.experts import models
+from tests.experts.conftest import NOW, World
+from tests.experts.flows import call
+
+MIB = 1024 * 1024
+
+
+class Killed(BaseException):
+    """The machine under a publication is gone."""
+
+
+@pytest.fixture
+def spent(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes that our process sends to storage."""
+    found = {"sent": 0}
+
+    def count(params: dict[str, Any], **_: Any) -> None:
+        body = params.get("Body")
+        found["sent"] += len(body) if isinstance(body, bytes) else 0
+
+    events = aws.client("s3").meta.events
+    patient = aws.client("s3", 600.0).meta.events
+    for registered in (events, patient):
+        registered.register("provide-client-params.s3.*", count, unique_id="count-sent")
+    return found
+
+
+def big(*, stacked: bool = False, dtype: str = "BF16") -> models.Model:
+    """Experts of 6 MiB each (three projections of 2 MiB), or slabs of 4 and 2 MiB where they are stacked."""
+    return models.model(dtype=dtype, hidden=1024, width=1024, stacked=stacked)
+
+
+def expert_parts(source: models.Model, group: str) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """What a group's slice of a stacked model must hold."""
+    found = {}
+    for layer, pairs in models.ASSIGNMENT[group].items():
+        for _, expert in pairs:
+            for name in ("gate_up_proj", "down_proj"):
+                dtype, shape, raw = source.parts[f"model.layers.{layer}.mlp.experts.{name}"]
+                size = len(raw) // shape[0]
+                piece = raw[expert * size : (expert + 1) * size]
+                found[f"model.layers.{layer}.mlp.experts.{expert}.{name}"] = (dtype, shape[1:], piece)
+    return found
+
+
+def stored(part: dict[str, Any]) -> bytes:
+    raw = store.models().get(part["key"])
+    assert raw is not None
+    assert len(raw) == part["bytes"]
+    return raw
+
+
+# ---- large experts
+
+
+def test_large_experts_are_copied_by_storage_and_only_headers_are_sent(world: World, spent: dict[str, int]) -> None:
+    source = big()
+    manifest = world.publish(source)
+    sent = spent["sent"] - len(source.raw)
+
+    for group in ("0", "1"):
+        wire = stored(manifest["wires"][f"group_{group}"])
+        payload = models.payload(wire)
+        found = models.parts_of(payload)
+        assert set(found) == source.names(group)
+        assert all(found[name] == source.parts[name] for name in found)
+        assert models.digest(payload) == manifest["wires"][f"group_{group}"]["content_hash"]
+    assert models.parts_of(stored(manifest["full"])) == source.parts
+    blocks = [models.parts_of(stored(block)) for block in manifest["blocks"].values()]
+    assert {name: part for block in blocks for name, part in block.items()} == source.parts
+    small = sum(len(raw) for name, (_, _, raw) in source.parts.items() if ".mlp.experts." not in name)
+    assert sent - small < 100_000
+
+
+def test_stacked_experts_come_apart_and_the_full_model_stays_stacked(world: World) -> None:
+    source = big(stacked=True)
+    manifest = world.publish(source)
+
+    for group in ("0", "1"):
+        payload = models.payload(stored(manifest["wires"][f"group_{group}"]))
+        assert models.parts_of(payload) == expert_parts(source, group)
+        assert models.digest(payload) == manifest["wires"][f"group_{group}"]["content_hash"]
+    assert models.parts_of(stored(manifest["full"])) == source.parts
+
+
+def test_reading_gives_the_same_hash_as_storage(world: World) -> None:
+    source = big()
+    by_storage = world.publish(source)
+    world.configure(EXPERTS_SLICE_HASH_WAY="stream")
+    by_reading = world.publish(source, version="step_2", block=1001)
+
+    for name, block in by_reading["blocks"].items():
+        assert models.digest(stored(block))[7:] == block["sha256"], name
+    assert by_storage["blocks"]["group_0"]["bytes"] == by_reading["blocks"]["group_0"]["bytes"]
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_any_form_and_float_is_published(world: World, dtype: str, stacked: bool) -> None:
+    source = models.model(dtype=dtype, stacked=stacked)
+    manifest = world.publish(source)
+
+    found = models.parts_of(models.payload(stored(manifest["wires"]["group_0"])))
+    assert found == (expert_parts(source, "0") if stacked else {name: source.parts[name] for name in source.names("0")})
+
+
+# ---- shards
+
+
+def sharded(source: models.Model, *, index: Callable[[dict[str, Any]], None] = lambda _: None) -> str:
+    names = list(source.parts)
+    halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    weights = {name: shard for shard, held in halves.items() for name in held}
+    total = sum(len(raw) for _, _, raw in source.parts.values())
+    document: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": weights}
+    index(document)
+    for shard, held in halves.items():
+        store.models().put(f"base/{shard}", models.file_of({name: source.parts[name] for name in held}))
+    store.models().put("base/model.safetensors.index.json", json.dumps(document).encode())
+    return f"s3://{store.models().name}/base/"
+
+
+def publish_from(uri: str, *, block: int = 1000) -> dict[str, Any]:
+    return publishing.finish(publishing.plan(uri, models.ASSIGNMENT, model_version="step_1", block_number=block))
+
+
+def test_a_sharded_model_is_one_model(world: World, tiny: models.Model) -> None:
+    manifest = publish_from(sharded(tiny))
+
+    assert models.parts_of(stored(manifest["full"])) == tiny.parts
+    found = models.parts_of(models.payload(stored(manifest["wires"]["group_1"])))
+    assert found == {name: tiny.parts[name] for name in tiny.names("1")}
+
+
+def test_an_index_is_believed_for_nothing(world: World, tiny: models.Model) -> None:
+    def moved(document: dict[str, Any]) -> None:
+        document["weight_map"]["model.embed_tokens.weight"] = "model-00002-of-00002.safetensors"
+
+    def invented(document: dict[str, Any]) -> None:
+        document["weight_map"]["model.more.weight"] = "model-00001-of-00002.safetensors"
+
+    def larger(document: dict[str, Any]) -> None:
+        document["metadata"]["total_size"] += 1
+
+    def outside(document: dict[str, Any]) -> None:
+        document["weight_map"]["model.embed_tokens.weight"] = "../secret.safetensors"
+
+    def absent(document: dict[str, Any]) -> None:
+        del document["weight_map"]
+
+    for lie in (moved, invented, larger, outside, absent):
+        with pytest.raises((BrokenFile, Refusal)):
+            publish_from(sharded(tiny, index=lie))
+    assert store.current() is None
+
+
+def test_a_missing_model_is_said(world: World) -> None:
+    for uri in (
+        "s3://experts-models/none.safetensors",
+        "s3://experts-models/none/",
+        "s3://no-bucket-here/x.safetensors",
+    ):
+        with pytest.raises((Refusal, RuntimeError), match=r"no s3|0 safetensors|NoSuchBucket"):
+            publish_from(uri)
+
+
+# ---- assignments
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [None, [], {}, {"0": {}}, {"0": []}, {"x": {"0": [[0, 0]]}}, {"0": {"0": []}}, {"0": {"0": [[0]]}},
+     {"0": {"0": [[0, 1], [0, 2]]}}, {"0": {"0": [[0, 1], [1, 1]]}}, {"0": {"0": [[0, 1]]}, "1": {"0": [[0, 1]]}},
+     {"0": {"0": [[0, -1]]}}, {"0": {"0": [[0, True]]}}, {"0": {"0": [[0, "1"]]}}, {"0": {"00": [[0, 1]]}},
+     {"0": {"0": [[0, 99]]}}, {"0": {"9": [[0, 0]]}}, {"-1": {"0": [[0, 0]]}}],
+)  # fmt: skip
+def test_an_assignment_that_makes_no_sense_is_refused(world: World, tiny: models.Model, assignment: Any) -> None:
+    store.models().put("m.safetensors", tiny.raw)
+
+    with pytest.raises(BrokenFile):
+        publishing.plan("s3://experts-models/m.safetensors", assignment, model_version="v", block_number=1)
+    assert store.current() is None
+
+
+# ---- order and retries
+
+
+def test_a_publication_is_idempotent_and_blocks_only_rise(world: World, tiny: models.Model) -> None:
+    first = world.publish(tiny, block=1000)
+    again = world.publish(tiny, block=1000)
+
+    assert again["version_id"] == first["version_id"]
+    for block in (999, 1000):
+        with pytest.raises(Conflict, match="higher block"):
+            world.publish(models.model(seed=9), version="step_2", block=block)
+    assert (store.current() or {})["version_id"] == first["version_id"]
+    assert len(store.versions()) == 1
+
+
+STEPS = {
+    "plan stored": (store, "note_assignment"),
+    "part": (composing, "_put_part"),
+    "graft": (composing, "_graft"),
+    "block": (publishing, "put_block"),
+    "wire": (publishing, "put_wire"),
+    "full": (publishing, "put_full"),
+    "note": (store, "note_progress"),
+    "verify": (publishing, "verify"),
+    "flip": (store, "flip"),
+}
+
+
+@pytest.mark.parametrize("place", STEPS)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_publication_killed_anywhere_leaves_the_old_or_the_new_version_whole(
+    served: World, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
+) -> None:
+    served.configure(EXPERTS_COPY_THREADS="1")
+    source = big()
+    owner, name = STEPS[place]
+    original = getattr(owner, name)
+    left = 2 if place in {"part", "block", "wire", "note"} else 1
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        result = original(*args, **kwargs) if after or left else None
+        if not left:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, killed)
+    with pytest.raises(Killed):
+        served.publish(source, version="step_2", block=1010)
+    monkeypatch.setattr(owner, name, original)
+    whole(served)
+
+    served.publish(source, version="step_2", block=1010)
+
+    assert whole(served) == "step_2"
+    assert open_uploads() == []
+
+
+def whole(world: World) -> str:
+    world.configure(EXPERTS_INLINE_MAX_BYTES="4194304", EXPERTS_DELIVERY_MODE="inline")
+    reply = world.partial()
+    assert models.digest(models.payload(reply.body)) == reply.header("X-Content-Hash")
+    return reply.header("X-Model-Version") or ""
+
+
+def open_uploads() -> list[str]:
+    listed = aws.client("s3").list_multipart_uploads(Bucket=store.models().name)
+    return [entry["Key"] for entry in listed.get("Uploads", [])]
+
+
+def test_what_was_built_before_a_crash_is_not_built_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, spent: dict[str, int]
+) -> None:
+    source = big()
+    original = publishing.put_full
+    monkeypatch.setattr(publishing, "put_full", lambda *_: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        world.publish(source)
+    monkeypatch.setattr(publishing, "put_full", original)
+    before = spent["sent"]
+    world.publish(source)
+
+    assert spent["sent"] - before < len(source.raw) + 50_000
+
+
+def test_an_object_that_vanished_is_built_again(world: World, tiny: models.Model) -> None:
+    manifest = world.publish(tiny)
+    store.models().delete(manifest["wires"]["group_0"]["key"])
+    store.table.delete("MODEL", "CURRENT")
+    world.publish(tiny)
+
+    assert world.partial().status == 200
+
+
+def test_a_source_that_changes_meanwhile_is_never_mixed(world: World, tiny: models.Model) -> None:
+    store.models().put("m.safetensors", tiny.raw)
+    made = publishing.plan("s3://experts-models/m.safetensors", models.ASSIGNMENT, model_version="v", block_number=5)
+    store.models().put("m.safetensors", models.model(seed=4).raw)
+
+    with pytest.raises(RuntimeError, match="replaced"):
+        publishing.finish(made)
+    assert store.current() is None
+
+
+def test_the_state_machine_does_the_same(world: World, tiny: models.Model) -> None:
+    store.models().put("m.safetensors", tiny.raw)
+    event = {"model": "s3://experts-models/m.safetensors", "assignment": models.ASSIGNMENT, "version": "v1", "block": 7}
+    planned = call({"Fn::Sub": "${TaskExpertsPlan}"}, event)
+    for name in planned["objects"]:
+        call({"Fn::Sub": "${TaskExpertsBuild}"}, {"version_id": planned["version_id"], "object": name})
+        call({"Fn::Sub": "${TaskExpertsBuild}"}, {"version_id": planned["version_id"], "object": name})
+    call({"Fn::Sub": "${TaskExpertsFlip}"}, planned)
+
+    assert (store.current() or {})["model_version"] == "v1"
+
+
+# ---- retirement
+
+
+def test_old_versions_go_but_never_under_a_running_download(
+    world: World, tiny: models.Model, freeze: Callable[[float], None]
+) -> None:
+    manifests = []
+    for number in range(5):
+        freeze(NOW + number)
+        manifests.append(world.publish(models.model(seed=number), version=f"step_{number}", block=1000 + number))
+    assert publishing.retire_old_versions() == []
+
+    freeze(NOW + 7300)
+    gone = publishing.retire_old_versions()
+
+    assert gone == sorted(manifest["version_id"] for manifest in manifests[:2])
+    assert [version["model_version"] for version in store.versions()] == ["step_2", "step_3", "step_4"]
+    for manifest in manifests[:2]:
+        assert list(store.models().list(f"models/{manifest['version_id']}/")) == []
+    for manifest in manifests[2:]:
+        publishing.verify(manifest)
+    assert world.partial().status == 200
+
+
+# ---- the planner
+
+
+def bytes_of(parts: list[slices.Part], content: bytes) -> bytes:
+    """What storage would make of a plan; every part but the last must have 5 MiB."""
+    out = []
+    for part in parts:
+        match part:
+            case Copied(found):
+                out.append(content[found.begin : found.end])
+            case Sent(pieces):
+                out.append(b"".join(p if isinstance(p, bytes) else content[p.begin : p.end] for p in pieces))
+            case Grafted(pieces, found):
+                head = b"".join(p if isinstance(p, bytes) else content[p.begin : p.end] for p in pieces)
+                assert found.size >= slices.SMALLEST_PART
+                out.append(head + content[found.begin : found.end])
+    assert all(len(made) >= slices.SMALLEST_PART for made in out[:-1])
+    return b"".join(out)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_plan_makes_exactly_the_wanted_bytes_of_legal_parts(seed: int) -> None:
+    source = random.Random(seed)
+    content = os.urandom(16 * MIB)
+    pieces: list[slices.Segment] = [os.urandom(source.choice([1, 3000, 6 * MIB]))]
+    for _ in range(source.randint(1, 12)):
+        size = source.choice([1, 100, MIB, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 9 * MIB, 12 * MIB])
+        begin = source.randint(0, len(content) - size)
+        pieces.append(Range(0, begin, begin + size))
+    wanted = b"".join(p if isinstance(p, bytes) else content[p.begin : p.end] for p in pieces)
+
+    assert bytes_of(slices.parts(pieces), content) == wanted
+
+
+def test_a_range_above_five_gibibytes_is_split_and_too_many_parts_are_refused() -> None:
+    parts = slices.parts([b"x", Range(0, 0, 61 * 1024 * MIB)])
+    sizes = [part.range.size for part in parts if isinstance(part, Copied)]
+
+    assert max(sizes) <= slices.LARGEST_PART
+    assert sum(sizes) + slices.SMALLEST_PART == 61 * 1024 * MIB
+    with pytest.raises(BrokenFile, match="parts"):
+        slices.parts([Range(0, n * 20 * MIB, n * 20 * MIB + 6 * MIB) for n in range(10_001)])
+
+
+def test_the_checksum_is_the_one_that_storage_keeps() -> None:
+    assert slices.crc64nvme(b"123456789") == 0xAE8B14860A799888
+    assert slices.crc64nvme(b"") == 0
