@@ -12,6 +12,7 @@ from chalicelib.kernel.settings import SettingError, Settings, knob
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
+LARGEST_INLINE = 4 * _MIB  # a function's answer has at most 6 MB, a third of them for base64
 CYCLE = (
     "Distribute:20", "Train:300", "MinerCommit1:10", "MinerCommit2:10", "Submission:80", "Validate:10", "Merge:50",
     "ValidatorCommit1:10", "ValidatorCommit2:10",
@@ -62,8 +63,14 @@ class ExpertsSettings(Settings, system="experts"):
         "experts", "what a slice holds unless the query says so", choices=("experts", "shared", "experts+shared")
     )
     envelope_align: int = knob(4096, "the payload starts on a multiple of this many bytes", minimum=8, maximum=65536)
-    delivery_mode: str = knob("auto", "inline, redirect, or auto by size", choices=("auto", "inline", "redirect"))
-    inline_max_bytes: int = knob(4 * _MIB, "largest slice that the API itself answers", minimum=0, maximum=4 * _MIB)
+    delivery_mode: str = knob(
+        "auto",
+        "auto by size; inline: up to 4 MiB whatever the size says; redirect: always",
+        choices=("auto", "inline", "redirect"),
+    )
+    inline_max_bytes: int = knob(
+        LARGEST_INLINE, "largest slice that the API itself answers", minimum=0, maximum=LARGEST_INLINE
+    )
     presign_ttl_s: int = knob(900, "how long a slice's URL is good", minimum=1, maximum=43200)
     full_presign_ttl_s: int = knob(3600, "how long the full model's URL is good", minimum=1, maximum=43200)
     max_grants_per_cycle: int = knob(20, "URLs per hotkey, token and address in one cycle", minimum=1)

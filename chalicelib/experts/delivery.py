@@ -11,7 +11,7 @@ from chalicelib.kernel.http import Answer, Request
 from chalicelib.kernel.wire import Item
 
 from . import domain, store
-from .contracts import Block, ExpertsSettings, FullModel, SliceGrant
+from .contracts import LARGEST_INLINE, Block, ExpertsSettings, FullModel, SliceGrant
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _ETAG_DIGITS = 32
@@ -74,8 +74,8 @@ def _delivered(request: Request, caller: Caller, world: store.World, wanted: _De
     settings = ExpertsSettings.current()
     if _prefers_json(request):
         return Answer(_slice_as_json(request, caller, world, wanted), headers=wanted.headers | _NO_STORE)
-    small = wanted.wire["bytes"] <= settings.inline_max_bytes
-    if settings.delivery_mode == "inline" or (settings.delivery_mode == "auto" and small):
+    largest = {"redirect": -1, "inline": LARGEST_INLINE, "auto": settings.inline_max_bytes}[settings.delivery_mode]
+    if wanted.wire["bytes"] <= largest:
         return _inline(request, wanted)
     seconds = settings.presign_ttl_s
     if request.method == "HEAD":

@@ -5,6 +5,7 @@ That process gets numbers over a pipe and has no credentials, no network address
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -186,7 +187,7 @@ class Calculator:
 @contextmanager
 def calculator() -> Iterator[Calculator]:
     """A fresh process, ended after the time of one evaluation."""
-    command = [interpreter(), "-I", str(Path(arithmetic.__file__))]
+    command = [interpreter("numpy"), "-I", str(Path(arithmetic.__file__))]
     with started(command) as process:
         yield Calculator(process)
 
@@ -208,10 +209,12 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def interpreter() -> str:
-    """The evaluator's interpreter: the one that is set, the laptop's, or this one with its layers."""
+def interpreter(library: str) -> str:
+    """An interpreter that has the library: the one that is set, this one with its layers, or the laptop's."""
     given = ExpertsSettings.current().evaluator_python
-    return given or (str(_LAPTOP_PYTHON) if _LAPTOP_PYTHON.exists() else sys.executable)
+    if given or importlib.util.find_spec(library) or not _LAPTOP_PYTHON.exists():
+        return given or sys.executable
+    return str(_LAPTOP_PYTHON)
 
 
 def compare(item: Item, version: Item) -> tuple[Losses, Losses, list[float]]:
@@ -282,7 +285,7 @@ def _by_proxy(item: Item, version: Item, seed: str) -> tuple[Losses, Losses]:
     blobs = [b"".join(_bytes(raw, piece)) for piece in index.values()]
     request = {"seed": seed, "batches": ExpertsSettings.current().eval_max_batches, "tensors": described}
     full = store.models().get(version["full"]["key"]) or b""
-    with started([interpreter(), "-I", str(program)]) as process:
+    with started([interpreter("torch"), "-I", str(program)]) as process:
         answer, _ = Calculator(process).ask(request, [full, *blobs])
     if "refused" in answer:
         raise NoEvaluator(str(answer["refused"]))

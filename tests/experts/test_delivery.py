@@ -234,6 +234,14 @@ def test_a_large_slice_is_a_redirect_with_its_facts(served: World) -> None:
     assert [reply.header(name) for name in facts] == [inline.header(name) for name in facts]
 
 
+def test_a_slice_that_no_function_could_answer_is_a_redirect_in_every_mode(served: World) -> None:
+    served.publish(models.model(hidden=512, width=512), version="step_2", block=1010)
+
+    for mode in ("auto", "inline", "redirect"):
+        served.configure(EXPERTS_DELIVERY_MODE=mode)
+        assert served.partial().status == 307
+
+
 def test_a_url_is_noted_before_it_is_handed_out(served: World) -> None:
     location = redirected(served).partial().header("Location") or ""
 

@@ -21,7 +21,7 @@ from chalicelib.experts.pickles import Forbidden
 from chalicelib.experts.tensors import BrokenFile
 from tests.experts import models
 
-PYTHON = Path(evaluation.interpreter())
+PYTHON = Path(evaluation.interpreter("torch"))
 NAME = "model.layers.0.mlp.experts.1.up_proj.weight"
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from chalicelib.experts import evaluation, fetching, merging, publishing, rounds, store
+from chalicelib.experts.checkpoints import Unacceptable
 from chalicelib.experts.fetching import HostUnavailable
 from chalicelib.kernel import chain, flows
 from tests.experts import models
 from tests.experts.conftest import MINER, NOW, SECOND, START, World, submission
 from tests.experts.flows import walk
 
-PYTHON = Path(evaluation.interpreter())
+PYTHON = Path(evaluation.interpreter("torch"))
 Files = dict[str, bytes]
 
 
@@ -252,7 +253,7 @@ def test_without_a_container_gpu_fails_openly(
 def test_losses_that_cannot_be_are_rejected(told: dict[str, Any], code: str, cloud: None) -> None:
     losses = evaluation.Losses(**{"val_loss": 1.0, "finite_batches": 10, "batches": 10} | told)
 
-    with pytest.raises(evaluation.Unacceptable, match=code):
+    with pytest.raises(Unacceptable, match=code):
         evaluation.judged(losses, evaluation.Losses(2.0, 10, 10))
 
 
@@ -437,7 +438,13 @@ def test_lost_flows_start_again_under_the_next_name(
     started: list[str] = []
     known = {submission_id}
     monkeypatch.setattr(flows, "running", lambda _machine: set())
-    monkeypatch.setattr(flows, "start", lambda _m, name, _p: name not in known and not started.append(name))
+
+    def start(_machine: str, name: str, _payload: Any) -> bool:
+        if name not in known:
+            started.append(name)
+        return name not in known
+
+    monkeypatch.setattr(flows, "start", start)
     freeze(NOW + 10)
 
     rounds.restart_lost_work()
