@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import domain, publishing, store
+from chalicelib.experts import domain, fetching, publishing, store
 from chalicelib.kernel import chain
 from chalicelib.kernel.chain import Commitment, Neuron, Subnet
 from tests.experts import models
@@ -108,3 +108,17 @@ def served(world: World, tiny: models.Model) -> World:
     """The tiny model published at block 1000 as `step_1`."""
     world.publish(tiny)
     return world
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What the miners' servers hold, by the last part of the URL."""
+    found: dict[str, bytes] = {}
+
+    def fetch(url: str, key: str, cap: int, network: Any = None) -> dict[str, Any]:
+        raw = found[url.rpartition("/")[2]]
+        etag = store.quarantine().put(key, raw)
+        return {"bytes": len(raw), "sha256": models.digest(raw)[7:], "etag": etag}
+
+    monkeypatch.setattr(fetching, "fetch", fetch)
+    return found
