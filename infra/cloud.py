@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,14 @@ def client(service: str) -> Any:
     if not region:
         raise NoRegion
     config = Config(retries={"mode": "standard", "max_attempts": 8}, user_agent_extra="subnet-functions-deploy")
-    return session.create_client(service, region_name=region, endpoint_url=aws.endpoint(service), config=config)
+    given = None if "AWS_ENDPOINT_URL" in os.environ else aws.endpoint(service)
+    return session.create_client(service, region_name=region, endpoint_url=given, config=config)
+
+
+def api_url(api_id: str, stage: str, public: str) -> str:
+    """Where the API answers; an emulator serves it under its own address."""
+    emulator = aws.endpoint("apigateway")
+    return f"{emulator}/restapis/{api_id}/{stage}/_user_request_" if emulator else public
 
 
 def place() -> Place:

@@ -46,9 +46,8 @@ def apply(stage: str, agree: Agree) -> str:
     _chalice(stage, "deploy")
     _change(stage, _template(pinned, stage, Supplies(supplies.layers, supplies.images)), lambda _: True)
     finish(stage)
-    url = api(stage)["rest_api_url"]
-    smoke.check(url)
-    return str(url)
+    smoke.check(url(stage))
+    return url(stage)
 
 
 def finish(stage: str) -> None:
@@ -82,6 +81,11 @@ def api(stage: str) -> dict[str, Any]:
     resources = json.loads(file.read_text("utf-8"))["resources"]
     found: dict[str, Any] = next(item for item in resources if item["resource_type"] == "rest_api")
     return found
+
+
+def url(stage: str) -> str:
+    known = api(stage)
+    return cloud.api_url(known["rest_api_id"], stage, known["rest_api_url"])
 
 
 def _pinned(config: dict[str, Any], stage: str, place: Place) -> dict[str, Any]:
@@ -173,7 +177,7 @@ def _run(given: argparse.Namespace) -> None:
         case "finish":
             finish(given.stage)
         case "smoke":
-            smoke.check(api(given.stage)["rest_api_url"])
+            smoke.check(url(given.stage))
         case _:
             destroy(given.stage, given.confirm, data=given.data)
 

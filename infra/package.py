@@ -74,7 +74,8 @@ def deploy(client: Client, stage: str, out: Path) -> str:
     supplies = Supplies(supply.publish_layers(client, stage), images)
     packaged = upload(client, stage, package(stage, out, supplies), out)
     stack.apply(client, stage, packaged)
-    return stack.outputs(client("cloudformation"), stack.stack_name(stage))["EndpointURL"]
+    outputs = stack.outputs(client("cloudformation"), stack.stack_name(stage))
+    return cloud.api_url(outputs["RestAPIId"], stage, outputs["EndpointURL"])
 
 
 def _named(function: str, role: str, environment: dict[str, Any]) -> dict[str, Any]:

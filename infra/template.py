@@ -12,6 +12,7 @@ from chalicelib.kernel.jobs import Task
 from chalicelib.kernel.settings import env_file
 from infra import access, events, fragments, images, machines, names, schedules, stores, tasks, watch
 from infra.fragments import CHAIN, Fragment
+from layers.build import PYTHON
 
 NEEDS_FUNCTION = {events.SOURCE, "AWS::Lambda::EventInvokeConfig"}
 
@@ -138,7 +139,7 @@ def _layers(stage: str, supplies: Supplies) -> dict[str, Any]:
             "Properties": {
                 "LayerName": names.physical(stage, name),
                 "Content": {"S3Bucket": bucket, "S3Key": key},
-                "CompatibleRuntimes": ["python3.11"],
+                "CompatibleRuntimes": [f"python{PYTHON}"],
                 "CompatibleArchitectures": ["x86_64"],
             },
         }

@@ -14,12 +14,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-PYTHON = "3.11"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"python/lib/python{PYTHON}/site-packages"
 _ROOT = Path(__file__).parent
 _FOLDER = _ROOT.parent / "build" / "layers"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
-_GLIBC = (5, 12, 17, 24, 26)
+_GLIBC = (5, 12, 17, 24, 26) if sys.version_info < (3, 12) else (5, 12, 17, 24, 26, 27, 28, 31, 34)
 _LEFT_OUT = {"__pycache__", "bin"}
 
 
