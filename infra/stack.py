@@ -43,14 +43,19 @@ def apply(client: Client, stage: str, template: dict[str, Any]) -> bool:
 
 def template_source(client: Client, stage: str, template: dict[str, Any]) -> dict[str, str]:
     """The template as an argument of CloudFormation's calls: inline, or by URL when it is long."""
-    body = json.dumps(template, sort_keys=True, separators=(",", ":"))
-    if len(body.encode()) <= _INLINE_BYTES:
-        return {"TemplateBody": body}
+    body = body_of(template)
+    if len(body) <= _INLINE_BYTES:
+        return {"TemplateBody": body.decode()}
     s3 = client("s3")
     bucket = artifact_bucket(client, stage)
-    key = f"templates/{hashlib.sha256(body.encode()).hexdigest()}.json"
-    s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
+    key = f"templates/{hashlib.sha256(body).hexdigest()}.json"
+    s3.put_object(Bucket=bucket, Key=key, Body=body)
     return {"TemplateURL": f"{s3.meta.endpoint_url}/{bucket}/{key}"}
+
+
+def body_of(template: dict[str, Any]) -> bytes:
+    """As few bytes as it takes: CloudFormation counts them."""
+    return json.dumps(template, sort_keys=True, separators=(",", ":")).encode()
 
 
 def artifact_bucket(client: Client, stage: str) -> str:

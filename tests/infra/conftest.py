@@ -116,9 +116,11 @@ def settle(path: Path, admin: Wallet) -> None:
             "CHAIN_SOURCE": f"file:{path / 'local' / 'chain.json'}",
         }
     file.write_text(json.dumps(config), "utf-8")
-    # The emulator does not replace a function that runs, and a tick that repeats itself runs for most of the minute.
+    # One schedule is enough to see one fire, and the emulator cannot replace a function that runs for a minute.
     schedules = path / "infra" / "schedules.py"
-    schedules.write_text(schedules.read_text("utf-8").replace("_REPEAT_SECONDS = 55", "_REPEAT_SECONDS = 0"), "utf-8")
+    text = schedules.read_text("utf-8").replace("_REPEAT_SECONDS = 55", "_REPEAT_SECONDS = 0")
+    only = '"ENABLED" if (stage, task.system) == ("prod", "chain") else "DISABLED"'
+    schedules.write_text(text.replace('"ENABLED"', only), "utf-8")
     with (path / "infra" / "chain.yaml").open("a", encoding="utf-8") as fragment:
         fragment.write(PROBE)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from local import emulator as laptop
+from local import emulator, emulator_patches
 
 
 def import_apis() -> None:
@@ -45,7 +45,7 @@ def import_apis() -> None:
             apigateway._import_path_item(api, path, item, {}, None)
         return apigateway._get_rest_api(api)
 
-    laptop.replace(apigateway, "handle_request", make)
+    emulator_patches.replace(apigateway, "handle_request", make)
 
 
 def settle_functions_at_once() -> None:
@@ -57,16 +57,16 @@ def settle_functions_at_once() -> None:
     def make(_schedule: Callable[..., None]) -> Callable[..., None]:
         return lambda name, _delay: lambda_svc._functions[name]["config"].update(ready)
 
-    laptop.replace(lambda_svc, "_schedule_state_transition", make)
+    emulator_patches.replace(lambda_svc, "_schedule_state_transition", make)
 
 
 if __name__ == "__main__":
-    patch = laptop.patch
+    patch = emulator_patches.patch
 
     def patch_more(python: str) -> None:
         patch(python)
         import_apis()
         settle_functions_at_once()
 
-    laptop.patch = patch_more
-    sys.exit(laptop.main(Path(sys.argv[1]), 0, sys.argv[2]))
+    emulator_patches.patch = patch_more
+    sys.exit(emulator.main(Path(sys.argv[1]), 0, sys.argv[2]))

@@ -73,20 +73,18 @@ def test_a_state_machine_runs_the_deployed_task(deployed: str, deployment_cloud:
     assert head(deployment_cloud, "dev")
 
 
-def test_a_second_deployment_changes_nothing_and_keeps_the_data(deployed: str, checkout: Checkout) -> None:
-    said = checkout.run("infra.deploy", "apply", "--stage", "dev", "--yes")
-    assert "the stack stays as it is" in said
-    assert said.splitlines()[-1] == deployed
-    assert len(Api(deployed).ask("GET", "/leoma/blacklist").json) == 1
-
-
-def test_gateway_answers_survive_a_chalice_deploy_typed_by_hand(deployed: str, checkout: Checkout) -> None:
-    """Chalice overwrites the API; `finish` says again what it cannot."""
+def test_deploying_again_restores_what_a_chalice_deploy_typed_by_hand_overwrote(
+    deployed: str, checkout: Checkout
+) -> None:
+    """Chalice replaces the whole API, and with it the gateway's own answers; stack and data stay as they are."""
     checkout.type(CHALICE, "deploy", "--stage", "dev")
     assert Api(deployed).ask("GET", "/leoma/health").status == 200
     assert Api(deployed).ask("GET", "/no/such/path").status == 403
-    checkout.run("infra.deploy", "finish", "--stage", "dev")
+    said = checkout.run("infra.deploy", "apply", "--stage", "dev", "--yes")
+    assert "the stack stays as it is" in said
+    assert said.splitlines()[-1] == deployed
     assert Api(deployed).ask("GET", "/no/such/path").status == 404
+    assert len(Api(deployed).ask("GET", "/leoma/blacklist").json) == 1
 
 
 def test_functions_carry_their_settings_and_roles(deployed: str, deployment_cloud: Cloud) -> None:
