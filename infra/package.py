@@ -1,7 +1,7 @@
 """The second way to deploy: one CloudFormation template for everything, evaluator image included.
 
-`python -m infra.package --stage dev --out build/dev` runs `chalice package --merge-template` and uploads nothing;
-`--deploy` then puts code and template into the artifact bucket and applies them.
+`make package STAGE=dev` runs `chalice package --merge-template` into `build/dev` and uploads nothing; `--deploy` then
+puts code and template into the artifact bucket and applies them.
 """
 
 from __future__ import annotations
@@ -131,14 +131,15 @@ def _put(client: Client, bucket: str, file: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="infra.package", description=__doc__)
     parser.add_argument("--stage", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="where the code and `sam.json` go; build/STAGE if not said")
     parser.add_argument("--deploy", action="store_true", help="upload and apply it too")
     given = parser.parse_args()
+    out = given.out or supply.ROOT / "build" / given.stage
     if given.deploy:
-        print(deploy(cloud.client, given.stage, given.out))
+        print(deploy(cloud.client, given.stage, out))
     else:
-        package(given.stage, given.out, Supplies())
-        print(given.out / "sam.json")
+        package(given.stage, out, Supplies())
+        print(out / "sam.json")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,13 @@ COMMANDS = {
     "docs": Command((PROJECT,), ("dev",), (("-m", "docs.reference"),)),
     "bench": Command((PROJECT, CLOUD, EVALUATOR), ("dev",), (("-m", "bench"),)),
     "mutate": Command((PROJECT,), ("dev",), (("-m", "tests.harness.mutation"),)),
+    "plan": Command((PROJECT,), steps=(("-m", "infra.deploy", "plan"),)),
+    "deploy": Command((PROJECT,), steps=(("-m", "infra.deploy", "apply"),)),
+    "finish": Command((PROJECT,), steps=(("-m", "infra.deploy", "finish"),)),
+    "smoke": Command((PROJECT,), steps=(("-m", "infra.deploy", "smoke"),)),
+    "destroy": Command((PROJECT,), steps=(("-m", "infra.deploy", "destroy"),)),
+    "package": Command((PROJECT,), steps=(("-m", "infra.package"),)),
+    "image": Command((PROJECT,), steps=(("-m", "infra.push"),)),
 }
 
 
