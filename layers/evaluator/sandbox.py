@@ -40,6 +40,7 @@ _ERROR_CHARACTERS = 2000
 _SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
 _UNIT = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
 _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _OPEN_FOLDERS = ("/opt", "/opt/python", "/opt/python/bin", "/opt/python/lib", "/usr", "/etc")
 _ASK = (
@@ -104,6 +105,8 @@ class Guest:
         self._kill()
         os.close(self._to)
         os.close(self._from)
+        if os.environ.get(_IN_IMAGE) == "1":
+            _end_descendants()
         self._reader.join()
         self._folder.cleanup()
 
@@ -282,7 +285,32 @@ def _interpreter(python: str) -> tuple[str, str, str]:
 
 def _in_image(project: Path, told: Sequence[str], limits: Limits) -> tuple[list[str], dict[str, str]]:
     """The function is the wall; a fresh process with nothing in its environment, which cannot look into this one."""
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    library = ctypes.CDLL(None)
+    library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     site = next(path for path in sys.path if path.endswith("site-packages"))
     environment = _environment(limits) | {"PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
     return [sys.executable, "-I", "-S", "-B", str(_GUEST / "launcher.py"), *told, site, str(project)], environment
+
+
+def _end_descendants() -> None:
+    """Outside a namespace a guest's orphans come to us; none of them may meet the next guest, nor may its files."""
+    while children := _children():
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        for left in Path(tempfile.gettempdir()).iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def _children() -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after_name = status.read_text().rpartition(")")[2].split()
+            if int(after_name[1]) == os.getpid():
+                found.append(int(status.parent.name))
+    return found

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import zlib
 from pathlib import Path
@@ -318,3 +319,49 @@ def test_a_language_is_its_submission_s_own_and_the_same_every_time() -> None:
     first, again, other = (Language(name).sequences(4, 32) for name in ("a", "a", "b"))
     assert first == again != other
     assert all(0 <= token < VOCABULARY for row in first for token in row)
+
+
+IN_THE_IMAGE = """
+import json, os, subprocess, sys
+sys.path.insert(0, {root!r})
+from tests_of_the_image import project, RUN
+from layers.evaluator import judge
+found = judge.evaluate("submission-1", project, RUN)
+orphans = subprocess.run(["pgrep", "-f", {mark!r}], capture_output=True, text=True).stdout.split()
+print(json.dumps([found, orphans]))
+"""
+
+
+def open_to_all(place: Path) -> bool:
+    """Whether nobody in particular may go there."""
+    return all(folder.stat().st_mode & 0o001 for folder in (place, *place.parents))
+
+
+@pytest.mark.skipif(not Path(PYTHON).exists(), reason="; ".join(MISSING))
+@pytest.mark.skipif(
+    not open_to_all(Path(os.path.realpath(PYTHON))), reason="the interpreter lies in a folder closed to others"
+)
+def test_in_the_image_a_guest_leaves_no_process_and_sees_no_secret(tmp_path: Path) -> None:
+    """There the function is the wall; the run itself still has a fresh process, no environment and limits."""
+    mark = f"sleeper-{os.getpid()}"
+    act = f"""
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(120)', '{mark}'])
+    os._exit(0)
+found = sorted(os.environ)
+"""
+    content = {"files": {"model.py": attempt(act)}, "entrypoint": "model.py"}
+    packed = base64.b64encode(zlib.compress(json.dumps(content).encode())).decode()
+    (tmp_path / "tests_of_the_image.py").write_text(f"project = {packed!r}\nRUN = {RUN!r}\n")
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    script = IN_THE_IMAGE.format(root=root, mark=mark)
+    environment = {"PRISM_EVALUATOR_IMAGE": "1", "PATH": os.environ["PATH"], "SECRET": "x", "PYTHONPATH": str(tmp_path)}
+    tmp_path.chmod(0o755)
+    told = subprocess.run([PYTHON, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    found, orphans = json.loads(told.stdout)
+    assert "done: [" in found["error"]
+    assert "SECRET" not in found["error"]
+    assert orphans == []
