@@ -21,6 +21,7 @@ RUNS_EXHAUSTED = "evaluation attempts exhausted"
 MAX_RUNS = 3
 _CLAIM_TRIES = 5
 _CLAIM_SECONDS = 10.0
+_SPREAD = 4.0
 _REVIEW_SECONDS = 12.0
 _LIVE_STATES = {"RUNNING", "PENDING_REDRIVE"}
 _TIMER_SLACK_SECONDS = 0.1
@@ -71,13 +72,19 @@ def next_assignment(validator: str) -> Assignment | None:
 
 
 def _claim(validator: str) -> Assignment | None:
-    for entry in _suitable(validator):
+    """The oldest; whoever loses a race looks again and aims elsewhere, so that many callers spread over the queue."""
+    deadline = clock.monotonic() + _CLAIM_SECONDS
+    spread = 1.0
+    while (entries := _suitable(validator)) and clock.monotonic() < deadline:
+        aim = int(clock.jitter(spread)) if spread > 1 else 0
+        entry = entries[min(aim, len(entries) - 1)]
         lease = _lease_of(entry, validator)
         try:
             if store.claim_for_validator(entry, lease):
                 return lease
         except store.SlotTaken:
             return store.slot(validator)
+        spread *= _SPREAD
     return None
 
 
