@@ -25,6 +25,7 @@ from .contracts_records import (
 INPUT_DIMS = {"cifar10_binary": 16, "mnist_binary": 16, "scalar_linear": 4}
 DEFAULT_TASK = "cifar10_binary"
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_MOST_WINDOWS_BACK = 200
 ACTIVE = "Miner already has active task"
 ISSUED = "Lease already issued for this window. Wait for next window."
 NOT_ACTIVE = {
@@ -258,6 +259,11 @@ def check_recipient_order(miner: Miner, timestamp: int, recipient: str) -> None:
     same = timestamp == miner.recipient_ts and recipient == miner.recipient
     if miner.recipient and timestamp <= miner.recipient_ts and not same:
         raise Conflict("Stale recipient update", code="stale_update")
+
+
+def first_window_to_close(noted: int, last: int) -> int:
+    """Where the last look at windows ended; from the last one on where windows were made longer or much shorter."""
+    return noted if last - _MOST_WINDOWS_BACK <= noted <= last + 1 else last
 
 
 def payouts(reputations: Mapping[str, int], settings: PoolSettings) -> dict[str, int]:

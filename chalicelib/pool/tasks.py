@@ -77,7 +77,7 @@ def close_windows() -> None:
     window = domain.window_at(head.block, settings)
     since_start = (head.block - window.start_block) * settings.block_seconds
     last = window.number - 1 if since_start >= settings.epoch_grace_s else window.number - 2
-    first = store_claims.first_open_window(default=last)
+    first = domain.first_window_to_close(store_claims.first_open_window(default=last), last)
     for number in range(first, min(last, first + _MOST_WINDOWS) + 1):
         if not _settle_window(number):
             return

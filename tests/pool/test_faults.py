@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.kernel import aws
-from chalicelib.pool import store, store_claims, store_work, tasks, tasks_epochs
+from chalicelib.pool import domain, store, store_claims, store_work, tasks, tasks_epochs
 from tests.harness.wallets import wallet
 from tests.pool.world import TASK, Pool, add_seeds, at_block, settle
 
@@ -219,6 +219,12 @@ def test_a_window_without_agreement_publishes_nothing(pool: Pool) -> None:
     assert pool.get("/claims/epochs").json["epochs"] == []
     tasks.close_windows()
     assert store_claims.first_open_window(default=9) == 1
+
+
+@pytest.mark.parametrize(("noted", "first"), [(100, 100), (101, 101), (0, 0), (102, 100), (5000, 100)])
+def test_windows_of_another_length_do_not_stop_payouts(noted: int, first: int) -> None:
+    assert domain.first_window_to_close(noted, 100) == first
+    assert domain.first_window_to_close(7, 1000) == 1000
 
 
 def test_a_timer_that_is_not_running_is_started_under_the_next_name(pool: Pool, started: Any) -> None:

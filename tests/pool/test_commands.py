@@ -1,0 +1,189 @@
+"""`subnetctl pool`, as its operator and its miners call it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app as app_module
+from local.gateway import Gateway
+from local.server import Server
+from subnetctl import cloud, main, pool_epochs, pool_miner, pool_programs, terminal
+from tests.harness.wallets import wallet
+from tests.pool.test_claims import ALICE, BOB, CHARLIE, DAVE, ROOT
+from tests.pool.world import Pool, settle
+
+WALLETS = Path(__file__).resolve().parent.parent.parent / "local" / "wallets"
+GOLDEN: list[dict[str, Any]] = [
+    {"hotkey": ALICE, "recipient_coldkey": DAVE, "amount_units": 250000000},
+    {"hotkey": BOB, "amount_units": 1},
+    {"hotkey": CHARLIE, "recipient_coldkey": DAVE, "amount_units": 123456789012},
+]
+
+Run = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def run(pool: Pool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """A command of this process on the test's cloud: its status, its result, its words."""
+    monkeypatch.setattr(cloud, "connect", lambda: None)
+
+    def run_now(*words: str) -> tuple[int, Any, str]:
+        monkeypatch.setattr(sys, "argv", ["subnetctl", "pool", *words, "--json"])
+        monkeypatch.setattr(terminal._Mode, "json", False)
+        status = 0
+        try:
+            main.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        said = capfd.readouterr()
+        return status, json.loads(said.out) if said.out.strip() else None, said.err
+
+    return run_now
+
+
+@pytest.fixture
+def url(pool: Pool) -> Iterator[str]:
+    """The pool over HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(Gateway(app_module.build()).answer, listener)
+        server.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/pool"
+        server.stop()
+
+
+def claims_file(folder: Path, claims: Any, name: str = "claims.json") -> str:
+    file = folder / name
+    file.write_text(claims if isinstance(claims, str) else json.dumps({"claims": claims}))
+    return str(file)
+
+
+def test_seeding_twice_adds_a_dozen_once(run: Run) -> None:
+    first, again = run("seed"), run("seed", "--task-type", "cifar10_binary")
+
+    assert first[0] == again[0] == 0
+    assert first[1]["added"] >= 12
+    assert (again[1]["added"], again[1]["known"]) == (0, first[1]["added"])
+    assert run("seed", "--task-type", "mnist_binary")[1]["added"] >= 12
+
+
+def test_a_file_of_seeds_is_parted_by_dashes_and_checked(run: Run, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("s0 = s1\n---\ns0 = s2\n---\n")
+    bad.write_text("s0 = s1\n---\nhello\n")
+
+    assert run("seed", "--file", str(good))[1]["added"] == 2
+    assert run("seed", "--file", str(bad))[0] == run("seed", "--task-type", "nope")[0] == 1
+
+
+def test_the_golden_epoch_is_published_once_and_then_left_alone(run: Run, pool: Pool, tmp_path: Path) -> None:
+    status, found, _ = run("publish-epoch", "--epoch", "1144", "--claims", claims_file(tmp_path, GOLDEN))
+    assert (status, found["root"], found["num_of_leaves"]) == (0, ROOT, 3)
+    assert pool.get("/claims/epochs").json["epochs"] == [1144]
+    assert run("publish-epoch", "--epoch", "1144", "--claims", claims_file(tmp_path, GOLDEN))[0] == 0
+    other = claims_file(tmp_path, GOLDEN[:1])
+    assert run("publish-epoch", "--epoch", "1144", "--claims", other)[0] == 1
+    assert pool.get("/claims/epoch").json["root"] == ROOT
+
+
+def test_csv_says_the_same(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{row['hotkey']},{row.get('recipient_coldkey', '')},{row['amount_units']}\n" for row in GOLDEN)
+    file = claims_file(tmp_path, "hotkey,recipient_coldkey,amount_units\n" + rows, "claims.csv")
+
+    assert run("publish-epoch", "--epoch", "1144", "--claims", file)[1]["root"] == ROOT
+
+
+def test_a_claim_without_a_recipient_pays_the_current_mapping(run: Run, pool: Pool, tmp_path: Path) -> None:
+    (a,) = pool.register("a")
+    pool.recipient(a, DAVE)
+    claims = [{"hotkey": a.hotkey, "amount_units": 5}, {"hotkey": BOB, "amount_units": 5}]
+    assert run("publish-epoch", "--epoch", "2", "--claims", claims_file(tmp_path, claims))[0] == 0
+
+    paid = [pool.get(f"/claims/epoch/2/proof/{key}").json["recipient_coldkey"] for key in (a.hotkey, BOB)]
+    assert paid == [DAVE, BOB]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        [],
+        [{"hotkey": ALICE, "amount_units": 0}],
+        [{"hotkey": ALICE, "amount_units": 2**64}],
+        [{"hotkey": ALICE, "amount_units": 1.5}],
+        [{"hotkey": ALICE, "amount_units": True}],
+        [{"hotkey": ALICE[:-1], "amount_units": 1}],
+        [{"hotkey": ALICE, "recipient_coldkey": "x", "amount_units": 1}],
+        [{"hotkey": ALICE, "amount_units": 1}] * 2,
+        [5],
+        "nonsense",
+        '{"claims": [{"hotkey": ',
+    ],
+)
+def test_a_claims_file_that_is_wrong_publishes_nothing(run: Run, pool: Pool, tmp_path: Path, claims: Any) -> None:
+    status, found, words = run("publish-epoch", "--epoch", "3", "--claims", claims_file(tmp_path, claims))
+
+    assert (status, found) == (1, None)
+    assert "Traceback" not in words
+    assert pool.get("/claims/epochs").json["epochs"] == []
+
+
+def test_a_long_file_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloud: None) -> None:
+    """Whatever the size of a piece, the claims are the same."""
+    claims = [{"hotkey": wallet(f"m{n}").hotkey, "recipient_coldkey": DAVE, "amount_units": n + 1} for n in range(50)]
+    file = Path(claims_file(tmp_path, json.dumps({"about": "[x]", "claims": claims}, indent=3)))
+    whole = pool_epochs.records(file)
+    for size in (40, 41, 97, 1000):
+        monkeypatch.setattr(pool_epochs, "_READ", size)
+        assert pool_epochs.records(file) == whole
+    assert len(whole) == 50
+
+
+def test_three_miners_work_agree_and_claim(
+    run: Run, pool: Pool, url: str, tmp_path: Path, freeze: Callable[[float], None]
+) -> None:
+    freeze(time.time())
+    for name in ("alice", "bob", "charlie"):
+        words = ["--wallet-name", "dev", "--hotkey", name, "--wallet-path", str(WALLETS), "--url", url]
+        status, found, _ = run("work", *words, "--scorer", f"{sys.executable} -c 'print(0.75)'")
+        assert (status, found["leases"], found["evaluations"]) == (0, 1, 8)
+        assert len(found["algorithm_ids"]) == 1
+    settle()
+    assert pool.get("/api/v1/miners/leaderboard").json["miners"][0]["agreements"] >= 1
+    run("publish-epoch", "--epoch", "1144", "--claims", claims_file(tmp_path, GOLDEN))
+    words = ["--wallet-name", "dev", "--hotkey", "alice", "--wallet-path", str(WALLETS), "--url", f"{url}/claims"]
+    status, paid, _ = run("claim", *words)
+    assert (status, paid["amount_units"], paid["recipient_coldkey"]) == (0, 250000000, DAVE)
+    assert run("claim", *words)[0] == 1
+    assert run("claim", "--address", BOB, "--epoch", "1144", "--url", f"{url}/claims")[1]["amount_units"] == 1
+
+
+def test_bans_and_vetoes_are_the_operator_s(run: Run, pool: Pool) -> None:
+    (a,) = pool.register("a")
+
+    assert run("ban", "add", a.hotkey)[0] == 0
+    assert pool.get("/api/v1/miners/stats", a).status == 403
+    assert run("ban", "remove", a.hotkey)[0] == 0
+    assert pool.get("/api/v1/miners/stats", a).status == 200
+    assert run("ban", "add", "nonsense")[0] == 1
+    assert run("veto", "on")[0] == 0
+    assert pool.get("/health").json["onchain_runtime"]["contract_status"]["is_veto_active"] is True
+    assert run("veto", "off")[0] == 0
+    assert run("nonsense")[0] != 0
+
+
+def test_the_reference_scorer_is_the_same_for_everybody_and_survives_any_program() -> None:
+    first = pool_programs.read(None)[2]
+
+    assert pool_miner.score(first, 16) == pool_miner.score(first, 16) > 0.7
+    assert pool_miner.score("hello", 16) == 0.0
+    wild = "\n".join(
+        f"m0 = outer(v0, v0)\nv1 = matmul(m0, v0)\nv0 = v1 * v1\ns0 = {name}(v0)" for name in ("exp", "log")
+    )
+    assert 0.0 <= pool_miner.score(wild + "\ns0 = norm(v0)\n", 16) <= 1.0
