@@ -99,13 +99,19 @@ ROUTES = [Swept(name, router, route) for name, router in app_module.ROUTERS.item
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def world() -> Iterator[None]:
     """Every system, and the claims by themselves; one cloud for the whole sweep."""
     with pytest.MonkeyPatch.context() as patch, empty_cloud():
         patch.setenv("MOUNTS", ",".join(f"{name}={prefix}" for name, prefix in MOUNTS.items()))
         settings.forget_all()
-        yield Client(app_module.build())
+        yield
     settings.forget_all()
+
+
+@pytest.fixture(scope="module")
+def client(world: None) -> Client:
+    """The app as a stranger meets it."""
+    return Client(app_module.build())
 
 
 def check(reply: Reply, *, sent: str) -> None:
@@ -214,13 +220,11 @@ CALLERS: dict[object, object] = {
 
 
 @pytest.fixture(scope="module")
-def inside() -> Iterator[Client]:
+def inside(world: None) -> Client:
     """The same app for somebody whom every door lets in."""
-    routers = {name: _opened(router) for name, router in app_module.ROUTERS.items()}
-    with empty_cloud():
-        opened = App("inside", configure_logs=False)
-        mounts.mount_all(opened, MOUNTS, routers)
-        yield Client(opened)
+    opened = App("inside", configure_logs=False)
+    mounts.mount_all(opened, MOUNTS, {name: _opened(router) for name, router in app_module.ROUTERS.items()})
+    return Client(opened)
 
 
 def _opened(router: Router) -> Router:

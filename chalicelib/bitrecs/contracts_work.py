@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
+
+from chalicelib.kernel.values import frozen
 
 from .contracts import Contract, SetGroup, Uuid
 
@@ -14,7 +15,7 @@ RunStatus = Literal[
 ]
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """An agent's place in a queue: who works on it, what came out, how many may still take it."""
 
@@ -35,7 +36,7 @@ class Entry:
         return f"{self.rank}#{self.created}#{self.agent_id}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Next:
     """What an ended evaluation does to its agent: a new entry, another status, a final score."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel.errors import (
@@ -19,6 +18,7 @@ from chalicelib.kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
+from chalicelib.kernel.values import frozen
 
 from .contracts import BitrecsSettings, Gist, PolicyLimits, Similar, Submission
 
@@ -37,7 +37,7 @@ _FUTURE_SECONDS = 300
 _GITHUB_RETRY_SECONDS = 30
 
 
-@dataclass(frozen=True)
+@frozen
 class Transport:
     """The four headers of /submit."""
 
@@ -51,7 +51,7 @@ class Transport:
         return all(_NONCE.fullmatch(nonce) for nonce in (self.nonce, self.t_nonce))
 
 
-@dataclass(frozen=True)
+@frozen
 class Standing:
     """What the tables know before a submission is looked at."""
 

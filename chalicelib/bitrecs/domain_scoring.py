@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from chalicelib.kernel.values import frozen
 
 from .contracts import BitrecsSettings, ScoreRow
 
@@ -19,7 +20,7 @@ _LEAST_SHARE, _MOST_SHARE = 0.01, 0.99
 Scores = Mapping[int, Mapping[str, float]]
 
 
-@dataclass(frozen=True)
+@frozen
 class Board:
     """Best score per miner and task, and what else the rules look at."""
 

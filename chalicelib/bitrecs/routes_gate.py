@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel import telemetry
@@ -11,6 +10,7 @@ from chalicelib.kernel.errors import Refusal, Unavailable
 from chalicelib.kernel.http import Request
 from chalicelib.kernel.routing import Auth, Router
 from chalicelib.kernel.tokens import bearer
+from chalicelib.kernel.values import frozen
 
 from . import domain, store, store_work, tasks_sessions
 from . import domain_stages as stages
@@ -38,7 +38,7 @@ api = Router(
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Reader:
     """A caller of a read route; with a working key it sees what is hidden from the public."""
 

@@ -9,13 +9,13 @@ import functools
 import json
 import socket
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from chalicelib.kernel import clock
+from chalicelib.kernel.values import frozen
 
 from . import domain, domain_gist
 from .contracts import BitrecsSettings, Gist
@@ -40,7 +40,7 @@ class AnswerTooLarge(Exception):
     """More bytes than anything we ask for may have."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Look:
     """A gist as GitHub has it now; None when there is none. `unchanged` says that the known copy still holds."""
 

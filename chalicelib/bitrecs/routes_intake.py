@@ -10,6 +10,7 @@ from chalicelib.kernel import chain, clock, flows
 from chalicelib.kernel.errors import Invalid, Refusal, Unavailable
 from chalicelib.kernel.http import STATUS, Request
 from chalicelib.kernel.tables import ConditionFailed, until_decided
+from chalicelib.kernel.values import frozen
 
 from . import (
     domain,
@@ -52,7 +53,7 @@ class Attempt:
         return max(0.0, self.until - clock.monotonic())
 
 
-@dataclass(frozen=True)
+@frozen
 class Examined:
     """A gist that passed: the one look at it, its content, and the artifact in it."""
 

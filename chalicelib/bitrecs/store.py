@@ -20,12 +20,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel import chain, clock, codec, limits, single_use, tokens
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.tables import ConditionFailed, Table, Write, get_many, transact
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from .contracts import BitrecsSettings, Gist
@@ -42,7 +42,7 @@ _LARGEST_CACHED_GIST = 300_000
 _NOT_FOR_A_KEY = "-"
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """1: everything that stands in the tables about a submission and the doors it passes."""
 
@@ -60,7 +60,7 @@ class Known:
     snapshot: Item | None
 
 
-@dataclass(frozen=True)
+@frozen
 class NewAgent:
     """6: what an accepted submission becomes."""
 

@@ -17,11 +17,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from chalicelib.kernel import clock, codec, tokens
 from chalicelib.kernel.tables import ConditionFailed, Write, get_many, transact
+from chalicelib.kernel.values import fields, frozen
 from chalicelib.kernel.wire import Item, WireItem
 
 from .contracts import ScoreRow
@@ -33,7 +34,7 @@ _UNMOVED = "#rev = :rev"
 _LOG_TYPES = {"agent": "agent", "eval": "eval"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Settlement:
     """7: how an evaluation ended and what follows for its agent."""
 
@@ -156,8 +157,8 @@ def entry_item(entry: Entry) -> Item:
 
 
 def entry_of(item: Mapping[str, Any]) -> Entry:
-    fields = {name: item[name] for name in Entry.__dataclass_fields__ if name in item}
-    return Entry(**{**fields, "by": tuple(sorted(item.get("by", ()))), "scores": tuple(item["scores"])})
+    held = {field.name: item[field.name] for field in fields(Entry) if field.name in item}
+    return Entry(**{**held, "by": tuple(sorted(item.get("by", ()))), "scores": tuple(item["scores"])})
 
 
 def queue(stage: str, start: WireItem | None = None, *, limit: int = _PAGE) -> tuple[list[Entry], WireItem | None]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 LONGEST_URL = 2048
 LONGEST_HOST = 253
@@ -51,7 +52,7 @@ class BadUrl(ValueError):
     """The URL may not be fetched; the text says why."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Target:
     """A URL that passed: what to resolve, what to connect to, what to ask for."""
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 from . import pickles, tensors
 from .pickles import Read
@@ -38,7 +39,7 @@ class Unacceptable(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True)
+@frozen
 class Piece:
     """A tensor of a checkpoint as byte ranges of the file, in order."""
 
@@ -47,7 +48,7 @@ class Piece:
     ranges: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class _Member:
     name: str
     size: int

@@ -6,10 +6,11 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from chalicelib.kernel import multipart
 from chalicelib.kernel.blobs import Bucket, ObjectChanged
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import slices, store
@@ -25,7 +26,7 @@ _SHA256_BYTES = 32
 Advance = Callable[[float], None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Source:
     """An object that bytes are taken from, in exactly this version."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from chalicelib.kernel import chain, clock, keys, telemetry
 from chalicelib.kernel.errors import Forbidden, Malformed, PreconditionFailed, RangeNotSatisfiable, Refusal, TooMany
 from chalicelib.kernel.http import Answer, Request
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import domain, store
@@ -20,7 +20,7 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _CONTENTS = ("experts", "shared", "experts+shared")
 
 
-@dataclass(frozen=True)
+@frozen
 class Caller:
     """Who presented a token: a registered one may name a hotkey."""
 
@@ -56,7 +56,7 @@ def partial(request: Request, caller: Caller) -> Answer:
     return _delivered(request, caller, world, _Delivery(hotkey, group, wire, headers))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Delivery:
     """What is about to be handed out, and to whom."""
 

@@ -7,10 +7,11 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel.errors import Conflict, Forbidden, Locked, Malformed, NotFound, Unavailable
+from chalicelib.kernel.values import fields as fields_of
+from chalicelib.kernel.values import frozen
 
 from .contracts import parse_phases
 
@@ -31,7 +32,7 @@ _NEAR_COPY = 0.9999
 _CLEAR_RESTART_SECONDS = 30
 
 
-@dataclass(frozen=True)
+@frozen
 class Cycle:
     """The phases of a cycle: lengths in blocks, detailed and public names. Block 0 begins the first cycle."""
 
@@ -84,7 +85,7 @@ class Cycle:
         return last
 
 
-@dataclass(frozen=True)
+@frozen
 class Phase:
     name: str
     detail: str
@@ -141,7 +142,7 @@ def check_validator(hotkey: str, neuron: Any, *, whitelist: Collection[str], blo
         raise Forbidden("This hotkey is not registered as a validator", code="not_a_validator")
 
 
-@dataclass(frozen=True)
+@frozen
 class Fields:
     """The five fields of a submission, each of its own type."""
 
@@ -165,7 +166,7 @@ def fields(body: Any) -> Fields:
         raise _bad_field("expert_group", "expert_group is out of range")
     if not 0 <= body["block_number"] < _LARGEST_BLOCK:
         raise _bad_field("block_number", "block_number is out of range")
-    return Fields(**{name: body[name] for name in Fields.__dataclass_fields__})
+    return Fields(**{field.name: body[field.name] for field in fields_of(Fields)})
 
 
 def _bad_field(name: str, detail: str) -> Malformed:
@@ -273,7 +274,7 @@ def newest_per_miner(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """A scored submission of one round and group."""
 

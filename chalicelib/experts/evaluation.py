@@ -14,12 +14,12 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chalicelib.kernel import codec, flows
 from chalicelib.kernel.blobs import ObjectChanged
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import arithmetic, checkpoints, domain, publishing, store
@@ -47,7 +47,7 @@ class NoEvaluator(RuntimeError):
     """Nobody here can measure this model."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Losses:
     """A loss and how many batches were finite."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from chalicelib.kernel import clock, multipart
 from chalicelib.kernel.settings import KernelSettings
+from chalicelib.kernel.values import frozen
 
 from . import addresses, store
 from .addresses import BadUrl, Target
@@ -48,7 +49,7 @@ def _connect(address: str, port: int, seconds: float) -> socket.socket:
     return socket.create_connection((address, port), timeout=seconds)
 
 
-@dataclass(frozen=True)
+@frozen
 class Network:
     """How names are looked up and connections made; tests bring their own."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from chalicelib.kernel import codec, multipart
 from chalicelib.kernel.errors import Conflict
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import domain, evaluation, publishing, slices, store, tensors
@@ -31,7 +31,7 @@ class NotFinite(RuntimeError):
     """The step leads to numbers that are none: the whole merge is dropped."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One group's merge: its base, what is merged into it, and the momentum of earlier merges."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from chalicelib.kernel.values import frozen
 
 from .tensors import BrokenFile
 
@@ -31,7 +32,7 @@ class Forbidden(BrokenFile):
     """The pickle wants something that is not allowed; `name` says what."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Stored:
     """A tensor of the file: `begin` to `end` are bytes of the file itself."""
 
@@ -42,12 +43,12 @@ class Stored:
     end: int
 
 
-@dataclass(frozen=True)
+@frozen
 class _Global:
     name: str
 
 
-@dataclass(frozen=True)
+@frozen
 class _Storage:
     dtype: str
     item_bytes: int
@@ -55,7 +56,7 @@ class _Storage:
     count: int
 
 
-@dataclass(frozen=True)
+@frozen
 class _View:
     storage: _Storage
     offset: int

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from chalicelib.kernel import clock, codec
 from chalicelib.kernel.blobs import Bucket, ObjectChanged
 from chalicelib.kernel.errors import Conflict, Malformed, NotFound
 from chalicelib.kernel.settings import KernelSettings
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import slices, store, tensors
@@ -29,7 +30,7 @@ _LARGEST_INDEX = 64 * 1024 * 1024
 _SPARE_VERSION_SECONDS = 2
 
 
-@dataclass(frozen=True)
+@frozen
 class Version:
     """What a version's objects say of it."""
 
@@ -38,7 +39,7 @@ class Version:
     block_number: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """A publication: what it takes from where and what it makes of it. Equal plans have equal ids."""
 

@@ -10,8 +10,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from chalicelib.kernel.values import frozen
 
 from .tensors import BrokenFile, Tensor, header, size_of
 
@@ -30,7 +32,7 @@ _STACKED = re.compile(r"layers\.(\d{1,9})\.mlp\.experts\.(?=[A-Za-z_])")
 Assignment = dict[int, dict[int, tuple[int, ...]]]
 
 
-@dataclass(frozen=True)
+@frozen
 class Placed:
     """A tensor and where its bytes lie: `begin` to `end` of source number `source`."""
 
@@ -46,7 +48,7 @@ class Placed:
         return Tensor(self.name, self.dtype, self.shape, self.begin, self.end)
 
 
-@dataclass(frozen=True)
+@frozen
 class Range:
     """Bytes `begin` to `end` of a source."""
 
@@ -62,21 +64,21 @@ class Range:
 Segment = bytes | Range
 
 
-@dataclass(frozen=True)
+@frozen
 class Copied:
     """A part that storage copies."""
 
     range: Range
 
 
-@dataclass(frozen=True)
+@frozen
 class Sent:
     """A part that passes through us."""
 
     segments: tuple[Segment, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Grafted:
     """A few bytes of ours in front of a range, joined by storage: see `publishing`."""
 

@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel import chain, clock, single_use
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Contended, NotFound
 from chalicelib.kernel.tables import ConditionFailed, Table, get_many, transact, until_decided
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from .contracts import ExpertsSettings
@@ -45,7 +45,7 @@ _PUBLICATION_SECONDS = 7 * 24 * 3600
 _FINAL = ("scored", "rejected", "failed")
 
 
-@dataclass(frozen=True)
+@frozen
 class World:
     """What a request is decided on, read at one moment."""
 
@@ -55,7 +55,7 @@ class World:
     metagraph: chain.Snapshot | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Intake:
     """What else a submission is decided on."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from chalicelib.kernel.values import frozen
 
 LENGTH_BYTES = 8
 LARGEST_HEADER = 100_000_000
@@ -32,7 +34,7 @@ class BrokenFile(ValueError):
     """A file is not what its format demands; the text says where."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Tensor:
     """One entry: the bytes `begin` to `end`, counted from the start of the data section."""
 
@@ -47,7 +49,7 @@ class Tensor:
         return self.end - self.begin
 
 
-@dataclass(frozen=True)
+@frozen
 class Directory:
     """Every tensor in the order of its bytes, and where the data section starts."""
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from . import clock, codec
 from .tables import ConditionFailed, Table
-from .values import value
+from .values import frozen
 from .wire import Item
 
 table = Table("chain")
@@ -80,7 +80,7 @@ class Subnet(BaseModel):
         return {hotkey: tuple(entries) for hotkey, entries in found.items()}
 
 
-@value
+@frozen
 class Head:
     """The newest block observed and when."""
 
@@ -88,7 +88,7 @@ class Head:
     observed_at: float
 
 
-@value
+@frozen
 class Snapshot:
     """A subnet's copy with its block and age."""
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from . import clock
 from .chain import Subnet
 from .settings import KernelSettings, SettingError
-from .values import value
+from .values import frozen
 
 _MUST_BE = "file:PATH, or the ws:// or wss:// address of a substrate node"
 _LARGEST_BLOCK = 2**40
@@ -23,7 +23,7 @@ class ChainUnreadable(RuntimeError):
     """The source gave nothing usable; the copy stays as it is and ages."""
 
 
-@value
+@frozen
 class Reading:
     """One consistent look at the chain."""
 

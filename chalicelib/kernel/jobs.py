@@ -15,7 +15,7 @@ from . import clock, telemetry
 from .http import Functions
 from .settings import Settings
 from .tables import ConditionFailed, Table
-from .values import value
+from .values import frozen
 from .wire import Item
 
 APP_NAME = "subnet-functions"
@@ -26,7 +26,7 @@ _SHORTEST_NAP_SECONDS = 0.2
 TaskFunction = Callable[[dict[str, Any]], Any]
 
 
-@value
+@frozen
 class Task:
     """One Lambda function: where its code stands and what it needs.
 
@@ -42,7 +42,7 @@ class Task:
     image: str = ""
 
 
-@value
+@frozen
 class Job:
     """Work repeated every so often; `on` names the commands that run it at once."""
 

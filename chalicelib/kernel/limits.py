@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from . import clock
 from .tables import ConditionFailed, Table
-from .values import value
+from .values import frozen
 
 _TTL_SLACK_SECONDS = 60
 _ROUNDING_SECONDS = 1e-5  # the table adds decimals, we add doubles
 
 
-@value
+@frozen
 class Limit:
     """`count` requests per `seconds`, all of which may come at once."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import errors
 from .http import MAX_BODY_BYTES, Answer, App, Request, serve
-from .values import value
+from .values import frozen
 
 Handler = Callable[..., Any]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -21,7 +21,7 @@ _SECONDS_OF_PREFLIGHT = 600
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(, ?[A-Za-z0-9-]+){0,50}")
 
 
-@value
+@frozen
 class Auth:
     """How a route knows its caller; `check` answers the caller or refuses. `headers` document what it reads."""
 
@@ -31,7 +31,7 @@ class Auth:
     refusals: dict[int, str] = field(default_factory=dict)
 
 
-@value
+@frozen
 class Route:
     """One method of one path. Python names in the handler's signature say what is injected."""
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 
 from . import clock, secrets
 from .errors import Unavailable
-from .values import value
+from .values import frozen
 
 _TRUE = {"true", "1"}
 _FALSE = {"false", "0"}
@@ -31,7 +31,7 @@ class SettingError(ValueError):
         self.variable = variable
 
 
-@value
+@frozen
 class Knob:
     default: Any
     doc: str

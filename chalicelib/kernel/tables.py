@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from . import aws, clock
 from .errors import Contended, Unavailable
 from .settings import KernelSettings
-from .values import value
+from .values import frozen
 from .wire import Item, WireItem, decode, from_wire, to_wire
 from .wire import encode as encode_value
 
@@ -51,7 +51,7 @@ class ConditionFailed(Exception):
         self.failed = failed or {0: old}
 
 
-@value
+@frozen
 class Write:
     """One write, for itself or as part of a transaction."""
 
@@ -59,7 +59,7 @@ class Write:
     request: dict[str, Any]
 
 
-@value
+@frozen
 class Page:
     items: list[Item]
     next_key: WireItem | None

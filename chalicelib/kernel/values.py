@@ -15,7 +15,7 @@ _BUILDING = threading.RLock()
 
 
 @dataclass_transform(frozen_default=True)
-def value(cls: type[T]) -> type[T]:
+def frozen(cls: type[T]) -> type[T]:
     """The same as `dataclass(frozen=True)`, later. What `dataclasses` offers for instances works as usual."""
 
     def make(kind: type[Any], *_given: Any, **_named: Any) -> Any:
@@ -26,6 +26,12 @@ def value(cls: type[T]) -> type[T]:
     _UNBUILT.add(cls)
     cls.__new__ = make  # type: ignore[assignment] # takes whatever the generated `__init__` takes
     return cls
+
+
+def fields(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    """As `dataclasses.fields`, for a class that may not have an instance yet."""
+    _build(cls)
+    return dataclasses.fields(cls)
 
 
 def _build(cls: type[Any]) -> None:

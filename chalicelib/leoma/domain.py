@@ -6,10 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Unauthenticated
+from chalicelib.kernel.values import frozen
 
 from .contracts import Miner, MinerList, NewBatch, NewSample
 from .sheets import REMEMBERED_COMMITS, Commit, Entry, Sheet, Texts, Vote, Votes, are_near
@@ -122,7 +123,7 @@ def check_not_superseded(batch: NewBatch, sheets: Mapping[str, Sheet], mark: str
             )
 
 
-@dataclass(frozen=True)
+@frozen
 class Stored:
     """What a batch becomes: its entries in order, each with its vote, and the sheets as they are after it."""
 
@@ -278,7 +279,7 @@ def result_body(signature: str, entries: Sequence[dict[str, Any]]) -> bytes:
 # --- miners
 
 
-@dataclass(frozen=True)
+@frozen
 class Committed:
     """What a miner revealed on chain about its model."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 HALF = 0.5
 NEVER_COMMITTED = 2**31
 _COMPLETENESS_SLACK = 1e-12
 
 
-@dataclass(frozen=True)
+@frozen
 class Entrant:
     """A miner's record over the ranking window."""
 
@@ -24,7 +25,7 @@ class Entrant:
         return self.passed / self.evaluated if self.evaluated else 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """A rank of the list, 1 being the winner."""
 
@@ -32,7 +33,7 @@ class Place:
     entrant: Entrant
 
 
-@dataclass(frozen=True)
+@frozen
 class Tally:
     """What one validator's samples say about one miner, over all time."""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
+
+from chalicelib.kernel.values import frozen
 
 BLOCK_TASKS = 128
 TALLIED_MINERS = 4096
@@ -62,7 +64,7 @@ class Entry(NamedTuple):
     texts: Texts | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Sheet:
     """One validator's votes on one task; `signed` names the batch that came with the evaluation signature."""
 
@@ -74,7 +76,7 @@ class Sheet:
     signed: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class TaskSheet:
     """All votes on one task by validator."""
 
@@ -92,7 +94,7 @@ class TaskSheet:
         return found
 
 
-@dataclass(frozen=True)
+@frozen
 class TaskLine:
     """One task in a miner's list: who voted how, the newest answer's latency, the newest vote's time."""
 
@@ -102,7 +104,7 @@ class TaskLine:
     updated: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Totals:
     """A validator's samples over all time: [total, passed] per miner; beyond a bound new names are only counted."""
 

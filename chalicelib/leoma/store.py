@@ -39,13 +39,13 @@ import functools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel import clock, single_use
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import NotFound, TooMany
 from chalicelib.kernel.tables import ConditionFailed, Table, Write, get_many, transact
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item as Item  # noqa: PLC0414 - named by those who handle items
 
 from .contracts import BlacklistEntry, LeomaSettings, Miner
@@ -128,7 +128,7 @@ def _not_blacklisted() -> NotFound:
 # --- snapshots and state
 
 
-@dataclass(frozen=True)
+@frozen
 class Snapshot:
     """What a job computed: its content, when, and at which block."""
 
@@ -142,7 +142,7 @@ def snapshot(name: str) -> Snapshot | None:
     return snapshot_of(table.get("SNAP", name))
 
 
-@dataclass(frozen=True)
+@frozen
 class Rendered:
     """A snapshot as the bytes of its answer."""
 

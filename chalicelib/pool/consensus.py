@@ -6,9 +6,11 @@ Split from `domain` because it is a subject of its own, and the one that the poo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from statistics import median
+
+from chalicelib.kernel.values import frozen
 
 from .contracts import PoolSettings
 from .contracts_records import Algorithm, Candidate, Credit, Judgement, Miner, Outcome, Seed, Vote
@@ -17,7 +19,7 @@ MILLION = 10**6
 _LEAST_SCALE = Decimal("0.01")
 
 
-@dataclass(frozen=True)
+@frozen
 class Tally:
     """What the votes say: an accepted score, or how many places for votes there have to be."""
 

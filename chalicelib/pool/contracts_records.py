@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from chalicelib.kernel.values import frozen
 
-@dataclass(frozen=True)
+
+@frozen
 class Miner:
     """What stands about a hotkey; a recipient may be set for one that never registered. Reputation in millionths."""
 
@@ -30,7 +32,7 @@ class Miner:
         return self.recipient or self.hotkey
 
 
-@dataclass(frozen=True)
+@frozen
 class Vote:
     """One stored evaluation."""
 
@@ -41,7 +43,7 @@ class Vote:
     window: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidate:
     """An unfinished program: who judged it, who holds a place to judge it, and how many places there are in all."""
 
@@ -57,7 +59,7 @@ class Candidate:
     holders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Seed:
     """A program to evolve from: an operator's, which may be judged, or a verified result (an elite), which was."""
 
@@ -70,7 +72,7 @@ class Seed:
     elite: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Board:
     """One problem's open work: candidates in the order of their ids, elites, seeds."""
 
@@ -79,7 +81,7 @@ class Board:
     seeds: tuple[Seed, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Assignment:
     """A lease or batch as it was handed out."""
 
@@ -100,7 +102,7 @@ class Assignment:
     budget: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Algorithm:
     """What never changes about a program, but for its text."""
 
@@ -117,7 +119,7 @@ class Algorithm:
     baseline: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Judgement:
     """How a program's evaluation ended; votes keep their verdicts."""
 
@@ -129,7 +131,7 @@ class Judgement:
     verified_by: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Sota:
     """The best verified score of a problem, since when, and what it was before the window in which it was set."""
 
@@ -143,7 +145,7 @@ class Sota:
     history: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Credit:
     """Reputation owed for one role in one program; paid once."""
 
@@ -156,7 +158,7 @@ class Credit:
     judged: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """What one stored evaluation changes: a further vote, or a judgement; and who is owed for it."""
 
@@ -167,7 +169,7 @@ class Outcome:
     credits: tuple[Credit, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Discovery:
     """A program that was handed in: new, or one that is known under `known_id`."""
 
@@ -177,7 +179,7 @@ class Discovery:
     known_author: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Epoch:
     """A published epoch."""
 
@@ -192,7 +194,7 @@ class Epoch:
     digest: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Contract:
     """What is known of the claim contract on chain."""
 
@@ -202,7 +204,7 @@ class Contract:
     read_at: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Vitals:
     """What health is made of, in one round trip."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from chalicelib.kernel.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, Unauthenticated
+from chalicelib.kernel.values import frozen
 
 from .contracts import Evaluation, LeaseRequest, PoolSettings
 from .contracts_records import (
@@ -35,7 +36,7 @@ NOT_ACTIVE = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Window:
     """The span of blocks that leases, results and payouts are counted in."""
 

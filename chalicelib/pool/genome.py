@@ -13,6 +13,8 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from chalicelib.kernel.values import frozen
+
 PHASES = ("setup", "predict", "learn")
 MAX_LINE = 300
 MAX_PHASE_INSTRUCTIONS = 64
@@ -37,7 +39,7 @@ class MalformedGenome(ValueError):
     """Too little of the text is a program, or too much text was sent."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """What an operator may tighten."""
 
@@ -64,8 +66,9 @@ class Genome:
         return hashlib.sha256((head + "\n".join(lines)).encode()).hexdigest()
 
 
-def parse(text: str, input_dim: int, limits: Limits = Limits()) -> Genome:
+def parse(text: str, input_dim: int, limits: Limits | None = None) -> Genome:
     """Read a program, or say in a few words why it is none."""
+    limits = limits or Limits()
     lines = _lines(text, limits)
     genome, phase = Genome(), "predict"
     cells = input_dim + EXTRA_VECTOR_CELLS

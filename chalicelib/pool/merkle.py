@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 SCHEME = "oz-std-keccak-v1"
 LEAF_TYPES = ("uint64", "uint32", "bytes32", "bytes32", "uint64")
@@ -21,7 +22,7 @@ _RANK = 4
 Hash = Callable[[bytes], bytes]
 
 
-@dataclass(frozen=True)
+@frozen
 class Leaf:
     """What one miner may claim in an epoch."""
 
@@ -61,7 +62,7 @@ def verifies(root: bytes, epoch: int, leaf: Leaf, proof: Sequence[bytes]) -> boo
     return fold(leaf_hash(epoch, leaf), proof) == root
 
 
-@dataclass(frozen=True)
+@frozen
 class Tree:
     """All nodes in one block of bytes, and where each claim's leaf stands: 68 bytes per claim."""
 

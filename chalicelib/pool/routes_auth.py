@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
 
 from chalicelib.kernel import clock, keys, pages
 from chalicelib.kernel.errors import Forbidden, Invalid, Unauthenticated
@@ -12,6 +11,7 @@ from chalicelib.kernel.http import App, Request
 from chalicelib.kernel.routing import Auth, Router
 from chalicelib.kernel.settings import SettingError
 from chalicelib.kernel.tables import Write
+from chalicelib.kernel.values import frozen
 
 from . import domain, store
 from .contracts import PoolSettings
@@ -63,7 +63,7 @@ claims = Router(
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Caller:
     """A signer: its record as it stood when the signature was checked, and the signature, which may count once."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from chalicelib.kernel import clock
 from chalicelib.kernel.errors import Malformed
 from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import consensus, domain, genome, store, store_submissions, store_work
@@ -157,7 +158,7 @@ def submit_lease(assignment_id: str, body: LeaseSubmission, caller: Caller) -> d
     return answer
 
 
-@dataclass(frozen=True)
+@frozen
 class FirstEvolution:
     """The one evolution that a lease's budget covers, read; or why it is not a program."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from chalicelib.kernel import chain, clock, flows
 from chalicelib.kernel.http import Request, validated
 from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.values import frozen
 
 from . import domain, store, store_work
 from .contracts import Batch, Gossip, Lease, LeaseRequest, PoolSettings, Program, TaskRequest
@@ -44,7 +45,7 @@ def start_timer(assignment: Assignment, attempt: int = 0) -> bool:
     return flows.start_or_leave(TIMERS, f"{assignment.id}-{attempt}", {"id": assignment.id, "at": at})
 
 
-@dataclass(frozen=True)
+@frozen
 class Offer:
     """What would be handed out, before anybody has confirmed it."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from chalicelib.kernel import chain
 from chalicelib.kernel.tables import get_many
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from .contracts_records import Algorithm, Assignment, Candidate, Miner, Seed, Sota
@@ -15,7 +16,7 @@ from .store_items import algorithm_of, assignment_of, candidate_of, judgement_of
 from .store_work import assignment_key, fingerprint_key
 
 
-@dataclass(frozen=True)
+@frozen
 class Touched:
     """Everything that a submission may change, as it stands."""
 

@@ -10,10 +10,10 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from chalicelib.kernel import clock, keys
 from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import consensus, domain, merkle, store, store_claims, store_work
@@ -24,7 +24,7 @@ CHUNK = 20_000
 _READ_AT_ONCE = 100
 
 
-@dataclass(frozen=True)
+@frozen
 class Staged:
     """A tree that stands in the bucket under the digest of its claims."""
 

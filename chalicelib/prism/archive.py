@@ -13,7 +13,8 @@ import stat
 import struct
 import unicodedata
 import zlib
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 SUFFIXES = (".py", ".toml", ".yaml", ".yml", ".json", ".txt", ".md")
 MAX_PATH_BYTES = 255
@@ -39,13 +40,13 @@ class _Damaged(Exception):
     """The two views of the archive disagree, or one of them is broken."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     max_files: int = 200
     max_bytes: int = 2_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class _Entry:
     name: bytes
     flags: int

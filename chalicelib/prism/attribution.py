@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from chalicelib.kernel.values import frozen
 
 from .contracts import ARCHITECTURE_ONLY, TRAINING_FOR_ARCH, Family, PrismSettings, Variant
 
@@ -16,7 +18,7 @@ NEW, EXISTING, TRANSFER, HOLD, NONE, REJECT = "new", "existing", "transfer", "ho
 WAITS = "architecture decision must resolve first"
 
 
-@dataclass(frozen=True)
+@frozen
 class Facts:
     """What is known of a scored submission when its components are attributed."""
 
@@ -33,7 +35,7 @@ class Facts:
     metric_std: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
     """One component's decision."""
 
@@ -44,7 +46,7 @@ class Choice:
     variant: Variant | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Event:
     """A line of the ownership history."""
 
@@ -55,7 +57,7 @@ class Event:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """What an attribution changes; equal records before and after are premises alone."""
 
@@ -163,7 +165,7 @@ def hold_of(architecture: Choice, training: Choice) -> tuple[str, float] | None:
     return f"architecture={architecture.reason}; training={training.reason}", confidence
 
 
-@dataclass(frozen=True)
+@frozen
 class _Case:
     """A submission whose decisions are carried out."""
 

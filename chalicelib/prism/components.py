@@ -9,7 +9,8 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 from .archive import Rejected
 from .inspection import dotted, parse
@@ -23,7 +24,7 @@ _KEPT_PARTS = 2
 _MAX_TOKENS = 2000
 
 
-@dataclass(frozen=True)
+@frozen
 class Components:
     """Architecture and training of a project, as families and variants know them."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, field_validator
 
 from chalicelib.kernel.settings import Settings, knob
+from chalicelib.kernel.values import frozen
 
 MAX_HOTKEY = 128
 MAX_ERROR = 2000
@@ -269,7 +270,7 @@ class Result(Contract):
         return {name: float(value) for name, value in metrics.items()}
 
 
-@dataclass(frozen=True)
+@frozen
 class Submission:
     """A submission as it stands; `holder` is the execution or assignment that works on it."""
 
@@ -298,7 +299,7 @@ class Submission:
         return f"{int(self.created_at * 1e6):017d}#{self.id}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Assignment:
     """A validator's lease of a submission."""
 
@@ -313,7 +314,7 @@ class Assignment:
     error: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Family:
     """Who owns an architecture; `version` grows with every change, `graph` is its canonical project's."""
 
@@ -331,7 +332,7 @@ class Family:
     graph: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True)
+@frozen
 class Variant:
     """A way to train a family."""
 
@@ -349,7 +350,7 @@ class Variant:
     graph: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True)
+@frozen
 class Hold:
     """An attribution that waits for an operator."""
 

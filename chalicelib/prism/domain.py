@@ -8,10 +8,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel.errors import Conflict, Forbidden, Invalid, Malformed, NotFound, TooLarge, Unauthenticated
+from chalicelib.kernel.values import frozen
 
 from . import attribution
 from .attribution import Choice, Facts
@@ -88,7 +88,7 @@ def epoch_id(at: float, epoch_seconds: int) -> int:
     return int(at) // epoch_seconds
 
 
-@dataclass(frozen=True)
+@frozen
 class Score:
     """A result's worth and how it came about."""
 
@@ -211,7 +211,7 @@ def weights(rows: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {hotkey: value / total for hotkey, value in sorted(sums.items()) if value / total > 0}
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """What a resolution may refer to, as it stands now."""
 

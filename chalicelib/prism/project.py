@@ -6,8 +6,9 @@ The part of the speciality after `archive`: files in, components out.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import Any
+
+from chalicelib.kernel.values import frozen
 
 from .archive import Rejected
 from .contracts import ARCHITECTURE_ONLY, FULL, TRAINING_FOR_ARCH
@@ -19,7 +20,7 @@ _KINDS = {FULL, ARCHITECTURE_ONLY, TRAINING_FOR_ARCH}
 _MAX_ID = 128
 
 
-@dataclass(frozen=True)
+@frozen
 class Project:
     """The files of a project and which of them are what."""
 

@@ -14,7 +14,8 @@ import struct
 import tokenize
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from chalicelib.kernel.values import frozen
 
 from .inspection import dotted, parse
 from .project import Project
@@ -40,7 +41,7 @@ _PLACEHOLDERS = {tokenize.STRING: "STR", tokenize.NUMBER: "NUM"}
 Traits = frozenset[int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Part:
     """The sets that two projects, or two training parts, are compared by."""
 
@@ -49,7 +50,7 @@ class Part:
     shingles: Traits
 
 
-@dataclass(frozen=True)
+@frozen
 class Print:
     """A project as review remembers it."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from chalicelib.kernel import clock
 from chalicelib.kernel.errors import Contended
 from chalicelib.kernel.tables import ConditionFailed, Write, transact
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import store, store_families
@@ -18,7 +19,7 @@ from .store_records import micros
 table = store.table
 
 
-@dataclass(frozen=True)
+@frozen
 class Ending:
     """Everything that becomes true together when a submission ends; records before are premises."""
 

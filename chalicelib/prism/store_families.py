@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from chalicelib.kernel.errors import NotFound
 from chalicelib.kernel.tables import ConditionFailed, Write, get_many
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from .contracts import PENDING, Family, Hold, Submission, Variant
@@ -19,7 +19,7 @@ _HOLD_ROWS = 100
 _BEST, _OTHER = "0", "1"
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidates:
     """Families to compare with, and how many were ever created: the premise of a new one."""
 

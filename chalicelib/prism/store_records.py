@@ -6,6 +6,7 @@ import dataclasses
 import struct
 from typing import Any
 
+from chalicelib.kernel.values import fields
 from chalicelib.kernel.wire import Item
 
 
@@ -41,7 +42,7 @@ def item_of(pk: str, sk: str, record: Any, *, without: tuple[str, ...] = ()) -> 
 def values_of(kind: type[Any], item: Item) -> dict[str, Any]:
     """The item's attributes that the record has."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
+    for field in fields(kind):
         if field.name in item:
             value = item[field.name]
             if isinstance(value, bytes):

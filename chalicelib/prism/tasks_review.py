@@ -8,10 +8,11 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.values import frozen
 
 from . import archive, components, inspection, project, similarity, store, store_commit, store_review
 from .archive import Rejected
@@ -24,7 +25,7 @@ _COPY = "static similarity review"
 _COMPARED_EXACTLY = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class _Earlier:
     """An earlier submission that the index named."""
 

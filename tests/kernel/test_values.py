@@ -7,11 +7,11 @@ from functools import cached_property
 
 import pytest
 
-from chalicelib.kernel.values import value
+from chalicelib.kernel.values import fields, frozen
 from tests.harness.race import all_at_once
 
 
-@value
+@frozen
 class Point:
     x: int
     y: int = 0
@@ -22,7 +22,7 @@ class Point:
         return self.x + self.y
 
 
-@value
+@frozen
 class Named(Point):
     name: str = "n"
 
@@ -39,11 +39,11 @@ def test_a_value_is_a_frozen_dataclass() -> None:
 
 
 def test_a_subclass_takes_over_the_fields_even_when_it_is_met_first() -> None:
-    @value
+    @frozen
     class Base:
         a: int
 
-    @value
+    @frozen
     class Derived(Base):
         b: int = 2
 
@@ -55,7 +55,7 @@ def test_a_subclass_takes_over_the_fields_even_when_it_is_met_first() -> None:
 
 
 def test_a_first_instance_is_made_by_many_at_once() -> None:
-    @value
+    @frozen
     class Fresh:
         a: int
         b: str = "b"
@@ -65,7 +65,7 @@ def test_a_first_instance_is_made_by_many_at_once() -> None:
 
 
 def test_checks_after_the_start_still_run() -> None:
-    @value
+    @frozen
     class Checked:
         a: int
 
@@ -75,3 +75,13 @@ def test_checks_after_the_start_still_run() -> None:
 
     with pytest.raises(ValueError, match="negative"):
         Checked(-1)
+
+
+def test_the_fields_of_a_class_are_known_before_its_first_instance() -> None:
+    @frozen
+    class Unmet:
+        a: int
+        b: int = 2
+
+    assert [field.name for field in fields(Unmet)] == ["a", "b"]
+    assert Unmet(1).b == 2

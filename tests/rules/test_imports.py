@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
 import pytest
+from pydantic import BaseModel
 
 from tests.rules.source import ROOT, SYSTEMS, Import, Module, module, modules
 
@@ -204,3 +206,21 @@ def test_importing_the_app_loads_no_heavy_or_lazy_library() -> None:
         [sys.executable, "-c", program], cwd=ROOT, env={"ENV_FILE": ""}, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) - {"_distutils_hack"} <= LOADED_BY_APP
+
+
+def test_contracts_build_their_validators_when_they_are_first_used() -> None:
+    """Building one takes about a millisecond, and a cold start needs none of them."""
+    importlib.import_module("app")
+    pending, eager = list(BaseModel.__subclasses__()), []
+    while pending:
+        model = pending.pop()
+        pending += model.__subclasses__()
+        if model.__module__.startswith("chalicelib.") and not model.model_config.get("defer_build"):
+            eager.append(f"{model.__module__}.{model.__name__}")
+    assert eager == []
+
+
+def test_values_generate_their_methods_when_they_are_first_used() -> None:
+    """`frozen` of kernel.values stands for a frozen dataclass; those of the laptop and the tools may be eager."""
+    eager = [found.name for found in modules("chalicelib") if "@dataclass(frozen=True)" in found.text]
+    assert eager == []
