@@ -18,7 +18,7 @@ _BUILDING = threading.RLock()
 def frozen(cls: type[T]) -> type[T]:
     """The same as `dataclass(frozen=True)`, later. What `dataclasses` offers for instances works as usual."""
 
-    def make(kind: type[Any], *_given: Any, **_named: Any) -> Any:
+    def make(kind: type[Any], /, *_given: Any, **_named: Any) -> Any:
         if cls in _UNBUILT:
             _build(cls)
         return object.__new__(kind)

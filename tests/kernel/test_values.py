@@ -85,3 +85,12 @@ def test_the_fields_of_a_class_are_known_before_its_first_instance() -> None:
 
     assert [field.name for field in fields(Unmet)] == ["a", "b"]
     assert Unmet(1).b == 2
+
+
+def test_a_field_may_have_any_name() -> None:
+    @frozen
+    class Odd:
+        kind: str
+        cls: int = 1
+
+    assert dataclasses.replace(Odd(kind="a"), kind="b", cls=2) == Odd(kind="b", cls=2)
