@@ -91,7 +91,11 @@ class Command:
 COMMANDS = {
     "setup": Command((PROJECT, CLOUD, EVALUATOR), ("dev",)),
     "run": Command((PROJECT, CLOUD, EVALUATOR), steps=(("-m", "local.run"),)),
-    "test": Command((PROJECT, CLOUD, EVALUATOR), ("dev",), (("-m", "pytest"),)),
+    "test": Command(
+        (PROJECT, CLOUD, EVALUATOR),
+        ("dev",),
+        (("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"),),
+    ),
     "check": Command(
         (PROJECT,),
         ("dev",),
