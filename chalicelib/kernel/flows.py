@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -9,7 +10,7 @@ from . import aws, codec, telemetry
 from .errors import Unavailable
 from .settings import KernelSettings
 
-_ACCOUNT = os.environ.get("AWS_ACCOUNT_ID", "000000000000")
+_EMULATOR_ACCOUNT = "000000000000"
 RUNNING = "RUNNING"
 NO_SUCH_TASK = "ResourceNotFoundException"
 _BUSY = {"TooManyRequestsException", "ServiceException", "EC2ThrottledException", "ResourceNotReadyException"}
@@ -104,4 +105,15 @@ def wake(task: str) -> None:
 
 def _arn(kind: str, machine: str) -> str:
     region = aws.client("stepfunctions").meta.region_name
-    return f"arn:aws:states:{region}:{_ACCOUNT}:{kind}:{function_name(machine)}"
+    return f"arn:aws:states:{region}:{_account()}:{kind}:{function_name(machine)}"
+
+
+def _account() -> str:
+    """A deployed function is told its account; an operator's command asks for it."""
+    told = os.environ.get("AWS_ACCOUNT_ID") or (_EMULATOR_ACCOUNT if aws.endpoint("stepfunctions") else "")
+    return told or _account_of_the_caller()
+
+
+@functools.cache
+def _account_of_the_caller() -> str:
+    return str(aws.client("sts").get_caller_identity()["Account"])

@@ -22,10 +22,8 @@ def test_a_flow_that_cannot_start_is_left_to_the_sweep(cloud: None) -> None:
     assert flows.start_or_leave("pool-nothing", "first", {}) is False
 
 
-def test_what_runs_is_listed_until_it_ends(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_is_listed_until_it_ends(cloud: None) -> None:
     machine("pool-timer")
-    account = aws.client("stepfunctions").list_state_machines()["stateMachines"][0]["stateMachineArn"].split(":")[4]
-    monkeypatch.setattr(flows, "_ACCOUNT", account)
 
     started = [flows.start_or_leave("pool-timer", name, {}) for name in ("a", "b")]
 
@@ -33,3 +31,15 @@ def test_what_runs_is_listed_until_it_ends(cloud: None, monkeypatch: pytest.Monk
     assert flows.running("pool-timer") == {"a", "b"}
     aws.client("stepfunctions").stop_execution(executionArn=f"{flows._arn('execution', 'pool-timer')}:a")
     assert flows.running("pool-timer") == {"b"}
+
+
+def test_a_function_takes_its_account_from_its_settings_and_an_operator_asks(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ":123456789012:" in flows._arn("stateMachine", "pool-timer")
+    monkeypatch.setenv("AWS_ACCOUNT_ID", "210987654321")
+    assert ":210987654321:" in flows._arn("stateMachine", "pool-timer")
+    monkeypatch.delenv("AWS_ACCOUNT_ID")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    aws.forget_clients()
+    assert ":000000000000:" in flows._arn("stateMachine", "pool-timer")
