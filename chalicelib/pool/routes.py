@@ -13,7 +13,7 @@ from chalicelib.kernel.tables import until_decided
 
 from . import consensus, domain, routes_claims, routes_results, routes_submissions, routes_tasks, store
 from .contracts import LeaderboardQuery, PoolSettings, Registration
-from .contracts_records import Miner, Sota, Vitals
+from .contracts_records import Miner, Vitals
 from .routes_auth import (
     Caller,
     api,
@@ -183,9 +183,10 @@ def stats(caller: Caller) -> dict[str, Any]:
     miner, now = caller.miner, clock.now()
     if miner.registered_at is None:
         raise NotFound("Miner not found", code="miner_not_found")
-    window = routes_tasks.current_window(chain.head())
-    activity, shards, sotas, top = store.figures(miner.hotkey, window)
-    ranks = {entry["hotkey"]: number for number, entry in enumerate(top["entries"], start=1)}
+    window = routes_tasks.current_window(caller.head)
+    found = store.figures(miner.hotkey, window)
+    activity = found.activity
+    ranks = {entry["hotkey"]: number for number, entry in enumerate(found.top["entries"], start=1)}
     active = miner.active if domain.is_busy(miner, now) else None
     counters = {name: miner.counters.get(name, 0) for name in store.COUNTERS if name != "expired"}
     return {
@@ -205,13 +206,14 @@ def stats(caller: Caller) -> dict[str, Any]:
             "registered_at": clock.stamp_seconds(miner.registered_at),
             "last_seen_at": clock.stamp_seconds(miner.last_seen_at),
         },
-        "pool": _pool_figures(store.totals(shards, now), sotas, window),
+        "pool": _pool_figures(found, window),
     }
 
 
-def _pool_figures(totals: dict[str, int], sotas: list[Sota], window: int) -> dict[str, Any]:
+def _pool_figures(found: store.Figures, window: int) -> dict[str, Any]:
     settings = PoolSettings.current()
-    known = {found.task_type: found.score for found in sotas}
+    totals = store.totals(found.shards, clock.now())
+    known = {sota.task_type: sota.score for sota in found.sotas}
     return {
         "window_number": window,
         "active_miners": totals["active"],
@@ -227,15 +229,14 @@ def _pool_figures(totals: dict[str, int], sotas: list[Sota], window: int) -> dic
 @api.get("/api/v1/pool")
 def pool_figures() -> dict[str, Any]:
     """The pool's figures alone, for everybody."""
-    window = routes_tasks.current_window(chain.head())
-    _, shards, sotas, _ = store.figures("-", window)
-    return _pool_figures(store.totals(shards, clock.now()), sotas, window)
+    found = store.figures()
+    return _pool_figures(found, routes_tasks.current_window(found.head))
 
 
 @api.get("/api/v1/miners/leaderboard")
 def leaderboard(query: LeaderboardQuery) -> dict[str, Any]:
     """The best miners by reputation, at most ten seconds old."""
-    entries = store.leaderboard()["entries"][: query.limit]
+    top, head = store.leaderboard()
     rows = [
         {
             "rank": rank,
@@ -244,9 +245,9 @@ def leaderboard(query: LeaderboardQuery) -> dict[str, Any]:
             "agreements": entry["agreements"],
             "evolutions_verified": entry["evolutions_verified"],
         }
-        for rank, entry in enumerate(entries, start=1)
+        for rank, entry in enumerate(top["entries"][: query.limit], start=1)
     ]
-    return {"miners": rows, "count": len(rows), "window_number": routes_tasks.current_window(chain.head())}
+    return {"miners": rows, "count": len(rows), "window_number": routes_tasks.current_window(head)}
 
 
 # ---- recipients

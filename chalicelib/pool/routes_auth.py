@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 
-from chalicelib.kernel import clock, keys, pages
+from chalicelib.kernel import chain, clock, keys, pages
 from chalicelib.kernel.errors import Forbidden, Invalid, Unauthenticated
 from chalicelib.kernel.http import App, Request
 from chalicelib.kernel.routing import Auth, Router
@@ -70,6 +70,7 @@ class Caller:
     miner: Miner
     token: str
     guarded: bool
+    head: chain.Head | None = None
 
     @property
     def hotkey(self) -> str:
@@ -111,14 +112,24 @@ def _caller(request: Request, *, is_mutation: bool, is_submit: bool) -> Caller:
     guard = PoolSettings.current().auth_replay_guard
     guarded = is_mutation and (guard == "all_mutations" or (guard == "submit" and is_submit))
     token = f"{hotkey}#{hashlib.sha256(raw).hexdigest()}"
-    miner, spent = store.miner_and_signature(hotkey, token, clock.now()) if guarded else (store.miner(hotkey), False)
+    miner, head, spent = _record(hotkey, token, guarded=guarded, is_mutation=is_mutation)
     if spent:
         raise store.already_used()
     if miner.banned:
         raise Forbidden("Miner is banned", code="banned")
     if is_mutation:
         _check_public_address(request, hotkey)
-    return Caller(miner, token, guarded)
+    return Caller(miner, token, guarded, head)
+
+
+def _record(hotkey: str, token: str, *, guarded: bool, is_mutation: bool) -> tuple[Miner, chain.Head | None, bool]:
+    """The signer's item, alone for those who may be denied, with what readers are told besides."""
+    if guarded:
+        miner, spent = store.miner_and_signature(hotkey, token, clock.now())
+        return miner, None, spent
+    if is_mutation:
+        return store.miner(hotkey), None, False
+    return *store.miner_and_head(hotkey), False
 
 
 def _check_public_address(request: Request, hotkey: str) -> None:

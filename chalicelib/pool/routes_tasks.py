@@ -245,5 +245,5 @@ def pending_evaluations(caller: Caller) -> dict[str, Any]:
         "has_pending_evaluations": bool(count or held),
         "pending_count": count,
         "assignments": held,
-        "window_number": current_window(chain.head()),
+        "window_number": current_window(caller.head),
     }

@@ -1,4 +1,4 @@
-"""Pool's access patterns, one function each; miners, counters and health here, the rest in the two parts.
+"""Pool's access patterns, one function each; miners, counters and health here, the rest in its parts.
 
 | # | question or effect               | key                               | consistency | cost                 |
 | - | -------------------------------- | --------------------------------- | ----------- | -------------------- |
@@ -7,7 +7,7 @@
 | 3 | register or refresh              | MINER, STATS/{shard}              | transaction | 1 (2 writes)         |
 | 4 | set a recipient                  | MINER, MINER/RECIPIENT#{ts}       | transaction | 1 (2 writes)         |
 | 5 | a miner's and the pool's figures | WINDOW, STATS/*, SOTA/*, SNAP/TOP | strong      | 1 batch get          |
-| 6 | the leaderboard                  | SNAP/TOP                          | strong      | 1 get                |
+| 6 | the leaderboard                  | SNAP/TOP                          | strong      | 1 batch get          |
 | 7 | rewrite the leaderboard          | index rank, SNAP/TOP              | index       | 1 query, 1 write     |
 | 8 | health                           | chain head, CONTRACT, EPOCHS, JOB | strong      | 1 batch get          |
 | 9 | ban, lift a ban                  | MINER                             | -           | 1 write              |
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel import chain, single_use
@@ -56,6 +57,12 @@ def miner_and_signature(hotkey: str, token: str, now: float) -> tuple[Miner, boo
     used = (table, f"USED#{_SIGNATURE}#{token}", "-")
     found, spent = get_many([miner_key(hotkey), used])
     return miner_of(hotkey, found), spent is not None and float(spent["expires_at"]) >= now
+
+
+def miner_and_head(hotkey: str) -> tuple[Miner, chain.Head | None]:
+    """2: the miner and the chain's head, for readers that tell of a window."""
+    found, head = get_many([miner_key(hotkey), chain.HEAD_KEY])
+    return miner_of(hotkey, found), chain.head_of(head)
 
 
 def spending(token: str, *, expires_at: float) -> Write:
@@ -96,14 +103,26 @@ def set_recipient(hotkey: str, recipient: str, timestamp: int, now: float) -> No
         raise Conflict("Stale recipient update", code="stale_update") from None
 
 
-def figures(hotkey: str, window: int) -> tuple[Item, list[Item], list[Sota], Item]:
-    """5: the miner's window, the counters of all shards, every state of the art, the leaderboard."""
-    wanted = [(table, f"WINDOW#{window}", f"MINER#{hotkey}"), (table, "SNAP", "TOP")]
+@dataclass(frozen=True)
+class Figures:
+    """What stats are made of."""
+
+    activity: Item
+    shards: list[Item]
+    sotas: list[Sota]
+    top: Item
+    head: chain.Head | None
+
+
+def figures(hotkey: str = "-", window: int = 0) -> Figures:
+    """5: the miner's window, the counters of all shards, every state of the art, the leaderboard, the chain's head."""
+    wanted = [(table, f"WINDOW#{window}", f"MINER#{hotkey}"), (table, "SNAP", "TOP"), chain.HEAD_KEY]
     shards = [(table, "STATS", f"{shard:02d}") for shard in range(_SHARDS)]
     sotas = [(table, "SOTA", task) for task in TASK_TYPES]
-    activity, top, *rest = get_many([*wanted, *shards, *sotas])
+    activity, top, head, *rest = get_many([*wanted, *shards, *sotas])
+    counters = [item for item in rest[:_SHARDS] if item]
     found = [sota_of(item) for item in rest[_SHARDS:] if item]
-    return activity or {}, [item for item in rest[:_SHARDS] if item], found, top or {"entries": []}
+    return Figures(activity or {}, counters, found, top or {"entries": []}, chain.head_of(head))
 
 
 def totals(shards: Iterable[Item], now: float) -> dict[str, int]:
@@ -127,9 +146,10 @@ def forget_old_minutes(now: float) -> None:
             table.update("STATS", f"{shard:02d}", "REMOVE " + ", ".join(f"#{name}" for name in old[:200]))
 
 
-def leaderboard() -> Item:
-    """6: the best, as of the last change of anybody's reputation."""
-    return table.get("SNAP", "TOP") or {"entries": [], "at": 0.0}
+def leaderboard() -> tuple[Item, chain.Head | None]:
+    """6: the best, as of the last change of anybody's reputation; and the chain's head."""
+    top, head = get_many([(table, "SNAP", "TOP"), chain.HEAD_KEY])
+    return top or {"entries": [], "at": 0.0}, chain.head_of(head)
 
 
 def refresh_leaderboard(now: float) -> None:
