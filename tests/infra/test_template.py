@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra import machines, names, template
+from infra import machines, names, tasks, template
 
 STAGES = ("local", "dev", "prod")
 
@@ -136,3 +136,31 @@ def test_a_system_may_read_the_secrets_that_its_variables_name() -> None:
     readable = {key for key, statement in statements(resources) if "subnets/bz" in str(statement)}
     assert readable == {"ExpertsAccess"}
     assert any("secret:subnets/github-??????" in resource for resource in readers)
+
+
+def test_whatever_can_fail_rings_an_alarm_that_somebody_hears(resources: dict[str, Any]) -> None:
+    alarms = [alarm["Properties"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()]
+    assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms)
+    watched = {(alarm["MetricName"], str(dimension["Value"])) for alarm in alarms for dimension in alarm["Dimensions"]}
+    for name in (names.api_function(stage_of(resources)), *(task_function(resources, t) for t in tasks.declared())):
+        assert ("Errors", name) in watched
+    for key in of_type(resources, "AWS::StepFunctions::StateMachine"):
+        assert {("ExecutionsFailed", ref(key)), ("ExecutionsTimedOut", ref(key))} <= watched
+    for key in of_type(resources, "AWS::DynamoDB::Table"):
+        assert {("ReadThrottleEvents", ref(key)), ("WriteThrottleEvents", ref(key))} <= watched
+    for system in ("chain", *names.SYSTEMS):
+        queue = {"Fn::GetAtt": [names.logical(system, "dead"), "QueueName"]}
+        assert ("ApproximateNumberOfMessagesVisible", str(queue)) in watched
+    assert ("5XXError", names.APP) in watched
+
+
+def ref(key: str) -> str:
+    return str({"Ref": key})
+
+
+def stage_of(resources: dict[str, Any]) -> str:
+    return str(resources["AlarmTopic"]["Properties"]["TopicName"]).split("-")[2]
+
+
+def task_function(resources: dict[str, Any], task: Any) -> str:
+    return names.physical(stage_of(resources), task.name)
