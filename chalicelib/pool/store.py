@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel import chain, single_use
 from chalicelib.kernel.errors import Conflict, Contended, Unauthenticated
 from chalicelib.kernel.tables import ConditionFailed, Table, Write, get_many, transact
+from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from .contracts import TASK_TYPES
@@ -103,7 +103,7 @@ def set_recipient(hotkey: str, recipient: str, timestamp: int, now: float) -> No
         raise Conflict("Stale recipient update", code="stale_update") from None
 
 
-@dataclass(frozen=True)
+@frozen
 class Figures:
     """What stats are made of."""
 
