@@ -19,6 +19,7 @@ from .slices import Copied, Grafted, Part, Range, Segment
 
 SMALL = 8 * 1024 * 1024
 CRC = "CRC64NVME"
+SCRATCH = "scratch"
 _COPIED_WHOLE = 5 * 1000 * 1000 * 1000
 _CHUNK = 1024 * 1024
 _SHA256_BYTES = 32
@@ -166,7 +167,7 @@ def _graft(upload: multipart.Upload, number: int, part: Grafted, sources: Sequen
     """A first part must have 5 MiB, a last one need not: so our few bytes go behind a throw-away copy, the range goes
     behind both, and the part is what follows the throw-away. Only our few bytes are sent.
     """
-    bucket, scratch = store.models(), f"{upload.key}.graft"
+    bucket, scratch = store.models(), f"{SCRATCH}/{upload.key}"
     ours = fetched(part.segments, sources)
     cut = multipart.SMALLEST_PART
     throw_away = replace(part.range, end=part.range.begin + cut)
@@ -179,5 +180,3 @@ def _graft(upload: multipart.Upload, number: int, part: Grafted, sources: Sequen
     _copy(second, 2, part.range, sources)
     etag = second.complete()
     upload.copy(number, bucket, f"{scratch}-2", cut, cut + len(ours) + part.range.size - 1, etag=etag)
-    bucket.delete(f"{scratch}-1")
-    bucket.delete(f"{scratch}-2")

@@ -20,13 +20,14 @@ from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import slices, store, tensors
-from .composing import SMALL, Advance, Source, compose, ignore, put_block, put_full
+from .composing import SCRATCH, SMALL, Advance, Source, compose, ignore, put_block, put_full
 from .contracts import ExpertsSettings
 from .slices import Assignment, Placed, Range, Segment
 from .tensors import BrokenFile
 
 _INDEX = "model.safetensors.index.json"
 _LARGEST_INDEX = 64 * 1024 * 1024
+_FIRST_READ = 256 * 1024
 _SPARE_VERSION_SECONDS = 2
 
 
@@ -282,7 +283,8 @@ def _full(made: Plan, advance: Advance) -> Item:
 
 def finish(made: Plan) -> Item:
     """Check that everything stands, then let readers see it."""
-    built = {name: build(made, name) for name in objects(made)}
+    known = store.all_progress(made.version_id)
+    built = {name: known.get(name) or build(made, name) for name in objects(made)}
     manifest = {
         "version_id": made.version_id,
         "model_version": made.model_version,
@@ -311,13 +313,15 @@ def publish(manifest: Item, *, base: str | None) -> None:
         store.flip(manifest, base=base)
     except store.Overtaken:
         raise Conflict("another version was published in the meantime", code="overtaken") from None
+    store.models().delete_below(f"{SCRATCH}/models/{manifest['version_id']}/")
 
 
 def verify(manifest: Item) -> None:
     """Every object has its size, and the blocks hold exactly the tensors of the full model, each byte once."""
     parts = [*manifest["blocks"].values(), *manifest["wires"].values(), manifest["full"]]
+    listed = {entry["Key"]: entry["Size"] for entry in store.models().list(f"models/{manifest['version_id']}/")}
     for part in parts:
-        if not _stands(part):
+        if listed.get(part["key"]) != part["bytes"] and not _stands(part):
             raise ObjectChanged(f"{part['key']} is missing or has another size")
     full = directory_of(manifest["full"])
     blocks = [directory_of(block) for block in manifest["blocks"].values()]
@@ -327,10 +331,11 @@ def verify(manifest: Item) -> None:
 
 def directory_of(part: Item) -> tensors.Directory:
     """The directory of a stored safetensors file."""
-    raw = store.models().get(part["key"], first=0, last=7) or b""
-    length = tensors.header_length(raw, part["bytes"])
-    header = store.models().get(part["key"], first=8, last=7 + length) or b""
-    return tensors.directory(header, part["bytes"])
+    start = store.models().get(part["key"], first=0, last=min(_FIRST_READ, part["bytes"]) - 1) or b""
+    length = tensors.header_length(start[:8], part["bytes"])
+    if len(start) < 8 + length:
+        start = store.models().get(part["key"], first=0, last=7 + length) or b""
+    return tensors.directory(start[8 : 8 + length], part["bytes"])
 
 
 def retire_old_versions() -> list[str]:

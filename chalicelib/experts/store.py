@@ -352,6 +352,11 @@ def progress(version_id: str, name: str) -> Item | None:
     return table.get(f"PUBLICATION#{version_id}", name)
 
 
+def all_progress(version_id: str) -> dict[str, Item]:
+    """11: everything that a publication has made so far."""
+    return {item["sk"]: item for item in table.query_all(f"PUBLICATION#{version_id}", consistent=True)}
+
+
 def note_progress(version_id: str, name: str, made: Item) -> None:
     item = {**made, "pk": f"PUBLICATION#{version_id}", "sk": name}
     table.put(item | {"ttl": int(clock.now()) + _PUBLICATION_SECONDS})

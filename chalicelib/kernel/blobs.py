@@ -89,6 +89,12 @@ class Bucket:
     def delete(self, key: str) -> None:
         call("delete_object", {"Bucket": self.name, "Key": key})
 
+    def delete_below(self, prefix: str) -> None:
+        """Remove every object whose key starts so, a thousand at a time."""
+        while found := (call("list_objects_v2", {"Bucket": self.name, "Prefix": prefix}) or {}).get("Contents"):
+            keys = [{"Key": entry["Key"]} for entry in found]
+            call("delete_objects", {"Bucket": self.name, "Delete": {"Objects": keys, "Quiet": True}})
+
     def holds_below(self, prefix: str) -> bool:
         """Whether any object's key starts so."""
         answer = call("list_objects_v2", {"Bucket": self.name, "Prefix": prefix, "MaxKeys": 1})

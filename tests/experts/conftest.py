@@ -50,6 +50,8 @@ class World:
         store.models().put(key, source.raw)
         uri = f"s3://{store.models().name}/{key}"
         made = publishing.plan(uri, models.ASSIGNMENT, model_version=version, block_number=block)
+        for name in publishing.objects(made):
+            publishing.build(made, name)
         return publishing.finish(made)
 
     def get(self, path: str, **headers: str) -> Reply:

@@ -93,3 +93,14 @@ def test_a_copy_carries_a_new_checksum_and_new_metadata(bucket: Bucket) -> None:
 
 def test_a_url_for_headers_is_signed_for_head(bucket: Bucket) -> None:
     assert bucket.presign_head("a", 60) != bucket.presign_get("a", 60)
+
+
+def test_what_lies_below_a_prefix_goes_together(bucket: Bucket) -> None:
+    for number in range(5):
+        bucket.put(f"scratch/a/{number}", b"x")
+    bucket.put("scratch/b", b"x")
+
+    bucket.delete_below("scratch/a/")
+    bucket.delete_below("scratch/none/")
+
+    assert [entry["Key"] for entry in bucket.list("scratch/")] == ["scratch/b"]
