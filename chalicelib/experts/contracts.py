@@ -99,14 +99,6 @@ class ExpertsSettings(Settings, system="experts"):
         choices=("stub", "proxy", "gpu"),
     )
     evaluator_python: str = knob("", "interpreter of the evaluator; empty: the laptop's own, else this one")
-    fetch_ports: tuple[str, ...] = knob(("443",), "ports of checkpoint URLs")
-    fetch_any_suffix: bool = knob(False, "take checkpoint URLs that end in neither .pt nor .safetensors")
-    fetch_max_redirects: int = knob(0, "redirects followed while fetching, each checked anew", minimum=0, maximum=5)
-    fetch_total_s: float = knob(300.0, "seconds for a whole checkpoint", minimum=1, maximum=840)
-    fetch_connect_s: float = knob(5.0, "seconds for a connection", minimum=0.1)
-    fetch_first_byte_s: float = knob(15.0, "seconds until a server answers", minimum=0.1)
-    fetch_min_bps: float = knob(1e6, "bytes per second a server must keep up after ten seconds", minimum=0)
-    own_domains: tuple[str, ...] = knob((), "domains of ours that no checkpoint may come from")
     max_checkpoint_bytes: int = knob(8 * _GIB, "largest checkpoint", minimum=1024)
     checkpoint_slack: float = knob(1.1, "how much larger than the slice a checkpoint may be", minimum=1)
     pickle_max_bytes: int = knob(16 * _MIB, "largest pickle inside a checkpoint", minimum=64)
@@ -127,7 +119,6 @@ class ExpertsSettings(Settings, system="experts"):
     )
     never: float = 0.0
     model_bucket: str = knob("experts-models", "bucket of models, blocks and slices")
-    quarantine_bucket: str = knob("experts-quarantine", "bucket of fetched checkpoints")
 
     @classmethod
     def load(cls, environment: Mapping[str, str], file: Mapping[str, str] | None = None) -> Self:
@@ -139,6 +130,20 @@ class ExpertsSettings(Settings, system="experts"):
             must_be = "a list of NAME:BLOCKS whose names PUBLIC_PHASE_MAP maps to distribute, train, commit and submit"
             raise SettingError("PHASES", ",".join(found.phases), must_be) from None
         return found
+
+
+class FetchSettings(Settings, system="experts"):
+    """Fetching from strangers; apart from the rest, for the task that does it may read no secret."""
+
+    fetch_ports: tuple[str, ...] = knob(("443",), "ports of checkpoint URLs")
+    fetch_any_suffix: bool = knob(False, "take checkpoint URLs that end in neither .pt nor .safetensors")
+    fetch_max_redirects: int = knob(0, "redirects followed while fetching, each checked anew", minimum=0, maximum=5)
+    fetch_total_s: float = knob(300.0, "seconds for a whole checkpoint", minimum=1, maximum=840)
+    fetch_connect_s: float = knob(5.0, "seconds for a connection", minimum=0.1)
+    fetch_first_byte_s: float = knob(15.0, "seconds until a server answers", minimum=0.1)
+    fetch_min_bps: float = knob(1e6, "bytes per second a server must keep up after ten seconds", minimum=0)
+    own_domains: tuple[str, ...] = knob((), "domains of ours that no checkpoint may come from")
+    quarantine_bucket: str = knob("experts-quarantine", "bucket of fetched checkpoints")
 
 
 class Contract(BaseModel):

@@ -20,7 +20,7 @@ from chalicelib.kernel.values import frozen
 from . import addresses, store
 from .addresses import BadUrl, Target
 from .checkpoints import Unacceptable
-from .contracts import ExpertsSettings
+from .contracts import FetchSettings
 
 _LARGEST_HEAD = 64 * 1024
 _CHUNK = 256 * 1024
@@ -92,7 +92,7 @@ class Reply:
 
 def fetch(url: str, key: str, cap: int, network: Network | None = None) -> dict[str, Any]:
     """Store what the URL serves under a key of the quarantine; answers its size and SHA-256."""
-    settings = ExpertsSettings.current()
+    settings = FetchSettings.current()
     network = network or Network()
     deadline = Deadline(settings.fetch_total_s, settings.fetch_min_bps)
     for _ in range(settings.fetch_max_redirects + 1):
@@ -108,7 +108,7 @@ def fetch(url: str, key: str, cap: int, network: Network | None = None) -> dict[
 
 def checked(url: str) -> Target:
     """The rules of submission once more: they may have changed since, and a redirect is a new URL."""
-    settings = ExpertsSettings.current()
+    settings = FetchSettings.current()
     try:
         return addresses.target(
             url,
@@ -142,7 +142,7 @@ def opened(target: Target, network: Network, deadline: Deadline) -> socket.socke
 def _reached(found: list[str], target: Target, network: Network, deadline: Deadline) -> socket.socket:
     failure = ""
     for address in found:
-        wait = min(ExpertsSettings.current().fetch_connect_s, deadline.left())
+        wait = min(FetchSettings.current().fetch_connect_s, deadline.left())
         try:
             return network.connect(address, target.port, wait)
         except OSError as error:
@@ -170,7 +170,7 @@ def asked(connection: socket.socket, target: Target, deadline: Deadline) -> Repl
         f"GET {target.path} HTTP/1.1\r\nHost: {name}\r\nUser-Agent: subnet-functions\r\nAccept: */*\r\n"
         "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
     )
-    wait = ExpertsSettings.current().fetch_first_byte_s
+    wait = FetchSettings.current().fetch_first_byte_s
     until = deadline.elapsed() + wait
     received = b""
     try:

@@ -19,7 +19,7 @@ from chalicelib.kernel.settings import KernelSettings
 from chalicelib.kernel.wire import Item
 
 from . import addresses, delivery, domain, store
-from .contracts import Accepted, ExpertsSettings, Health, NewSubmission, SubmissionStatus
+from .contracts import Accepted, ExpertsSettings, FetchSettings, Health, NewSubmission, SubmissionStatus
 
 MACHINE = "experts-submission"
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -158,7 +158,7 @@ def _json(request: Request, largest: int) -> Any:
 
 
 def _target(url: str) -> addresses.Target:
-    settings = ExpertsSettings.current()
+    settings = FetchSettings.current()
     try:
         return addresses.target(
             url, ports=[int(port) for port in settings.fetch_ports], any_suffix=settings.fetch_any_suffix,

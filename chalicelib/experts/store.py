@@ -32,7 +32,7 @@ from chalicelib.kernel.tables import ConditionFailed, Table, get_many, transact,
 from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
-from .contracts import ExpertsSettings
+from .contracts import ExpertsSettings, FetchSettings
 
 table = Table("experts")
 
@@ -69,7 +69,7 @@ def models() -> Bucket:
 
 
 def quarantine() -> Bucket:
-    return Bucket(ExpertsSettings.current().quarantine_bucket)
+    return Bucket(FetchSettings.current().quarantine_bucket)
 
 
 def token(digest: str) -> Item | None:

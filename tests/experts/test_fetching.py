@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import fetching, store
+from chalicelib.experts import fetching, store, tasks
 from chalicelib.experts.checkpoints import Unacceptable
 from chalicelib.experts.fetching import HostUnavailable, Network
 from chalicelib.kernel import multipart
@@ -300,3 +300,10 @@ def test_this_host_is_out_of_bounds_in_a_deployed_function(configure: Callable[.
     configure(ENVIRONMENT="production", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     with pytest.raises(Unacceptable, match="bad_url"):
         fetching.fetch("http://127.0.0.1:9001/a.pt", KEY, MIB, NoNetwork().network)
+
+
+def test_the_fetching_task_reads_no_secret(serve: Serve, configure: Callable[..., None]) -> None:
+    configure(EXPERTS_BZ_AUTH_TOKEN="ssm:/nowhere/token")
+    server = serve(says("HTTP/1.1 200 OK\nContent-Length: 2", b"ok"))
+
+    assert tasks.fetch({"url": server.url, "key": KEY, "cap": MIB}, None)["bytes"] == 2
