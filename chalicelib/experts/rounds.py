@@ -7,7 +7,7 @@ from typing import Any
 from chalicelib.kernel import chain, clock, codec, flows
 from chalicelib.kernel.wire import Item
 
-from . import domain, evaluation, merging, publishing, store
+from . import domain, evaluation, merging, publishing, store, store_merges
 from .checkpoints import Unacceptable
 from .contracts import ExpertsSettings
 
@@ -172,7 +172,7 @@ def _close(cycle: int, block: int, members: list[Item]) -> None:
     chosen = {str(group): domain.winners(entries, settings.top_k_merge) for group, entries in groups.items()}
     winners = {group: [entry.submission_id for entry in best] for group, best in chosen.items() if best}
     if winners:
-        store.owe_merge(cycle, block, winners)
+        store_merges.owe_merge(cycle, block, winners)
     ranks: dict[str, float] = {}
     near: dict[str, str] = {}
     for entries in groups.values():
@@ -192,7 +192,7 @@ def _entry(item: Item) -> domain.Entry:
 
 
 def _start_merges() -> None:
-    for owed in store.owed_merges():
+    for owed in store_merges.owed_merges():
         cycle = int(owed["sk"])
         flows.start_or_leave(MERGES, _attempt_name(f"cycle-{cycle}", owed["attempt"]), {"cycle": cycle})
 
@@ -203,11 +203,11 @@ def _attempt_name(name: str, attempt: int) -> str:
 
 def merge(cycle: int) -> str:
     """The merge that a closed round owes; a second run finds nothing to do."""
-    owed = store.owed_merge(cycle)
-    if owed is None or owed["state"] != store.OWED:
+    owed = store_merges.owed_merge(cycle)
+    if owed is None or owed["state"] != store_merges.OWED:
         return "nothing"
     outcome = merging.merge(owed)
-    store.merge_done(cycle, outcome)
+    store_merges.merge_done(cycle, outcome)
     return outcome
 
 
@@ -231,14 +231,14 @@ def restart_lost_work() -> None:
 
 def _restart_lost_merges() -> None:
     running = flows.running(MERGES)
-    for owed in store.owed_merges():
+    for owed in store_merges.owed_merges():
         cycle, attempt = int(owed["sk"]), owed["attempt"]
         name = _attempt_name(f"cycle-{cycle}", attempt)
         if name in running or flows.start(MERGES, name, {"cycle": cycle}):
             continue
         if attempt >= _MOST_ATTEMPTS:
-            store.merge_done(cycle, "failed")
-        elif store.next_merge_attempt(cycle, attempt):
+            store_merges.merge_done(cycle, "failed")
+        elif store_merges.next_merge_attempt(cycle, attempt):
             flows.start(MERGES, _attempt_name(f"cycle-{cycle}", attempt + 1), {"cycle": cycle})
 
 

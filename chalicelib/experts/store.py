@@ -13,10 +13,11 @@
 | 9  | publish: switch the pointer          | VERSIONS/{id}, MODEL/CURRENT  | conditional | 1 transaction    |
 | 10 | published versions                   | VERSIONS                      | strong      | 1 query          |
 | 11 | how far a publication is             | PUBLICATION#{id}/{object}     | strong      | 1 get or write   |
-| 12 | merges that are owed                 | MERGES/{cycle}                | strong      | 1 query or write |
 | 13 | the dashboard's summary              | VIEW/OVERVIEW                 | strong      | 1 get            |
 | 14 | one full-model signature, once       | USED#FULL#…                   | conditional | 1 write          |
 | 15 | the submission queue's estimate      | QUEUE/STATS                   | -           | 1 write          |
+
+What closed rounds owe (12) stands in `store_merges`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ table = Table("experts")
 SYSTEM = "experts"
 READY = "READY"
 OPEN, CLOSED = "OPEN", "CLOSED"
-OWED = "owed"
 _KEPT_SECONDS = 30 * 24 * 3600
 _PUBLICATION_SECONDS = 7 * 24 * 3600
 _FINAL = ("scored", "rejected", "failed")
@@ -360,39 +360,6 @@ def all_progress(version_id: str) -> dict[str, Item]:
 def note_progress(version_id: str, name: str, made: Item) -> None:
     item = {**made, "pk": f"PUBLICATION#{version_id}", "sk": name}
     table.put(item | {"ttl": int(clock.now()) + _PUBLICATION_SECONDS})
-
-
-def owe_merge(cycle: int, block: int, chosen: dict[str, list[str]]) -> None:
-    """12: a closed round's winners per group; a second closing of the round changes nothing."""
-    try:
-        table.put_new({
-            "pk": "MERGES", "sk": f"{cycle:012d}", "state": OWED, "block": block, "winners": chosen, "attempt": 0,
-            "owed_at": clock.now(), "ttl": int(clock.now()) + _KEPT_SECONDS,
-        })  # fmt: skip
-    except ConditionFailed:
-        return
-
-
-def owed_merges() -> list[Item]:
-    return [item for item in table.query_all("MERGES", consistent=True) if item["state"] == OWED]
-
-
-def owed_merge(cycle: int) -> Item | None:
-    return table.get("MERGES", f"{cycle:012d}")
-
-
-def next_merge_attempt(cycle: int, seen: int) -> bool:
-    try:
-        table.update(
-            "MERGES", f"{cycle:012d}", "SET #attempt = :next", when="#attempt = :seen", next=seen + 1, seen=seen
-        )
-    except ConditionFailed:
-        return False
-    return True
-
-
-def merge_done(cycle: int, outcome: str) -> None:
-    table.update("MERGES", f"{cycle:012d}", "SET #state = :outcome", outcome=outcome)
 
 
 def overview() -> Item | None:

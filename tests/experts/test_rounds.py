@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import evaluation, merging, publishing, rounds, store
+from chalicelib.experts import evaluation, merging, publishing, rounds, store, store_merges
 from chalicelib.kernel import flows
 from tests.experts import models
 from tests.experts.conftest import MINER, NOW, SECOND, START, World
@@ -37,12 +37,12 @@ def test_a_round_waits_for_its_submissions_and_for_the_block(served: World, tiny
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     evaluated(served, "x.safetensors")
     rounds.close_rounds()
-    assert store.owed_merges() == []
+    assert store_merges.owed_merges() == []
     hand_in(served, "x.safetensors", SECOND)
     served.at(START + 26)
     rounds.close_rounds()
 
-    assert store.owed_merges() == []
+    assert store_merges.owed_merges() == []
 
 
 def test_a_submission_that_never_ends_does_not_hold_the_round(
@@ -112,7 +112,7 @@ def test_momentum_carries_on_from_one_merge_to_the_next(served: World, tiny: mod
     served.at(START + 56)
     rounds.close_rounds()
 
-    assert [rounds.merge(int(owed["sk"])) for owed in store.owed_merges()] == ["step_3"]
+    assert [rounds.merge(int(owed["sk"])) for owed in store_merges.owed_merges()] == ["step_3"]
     moved = models.parts_of(models.payload(served.partial("0").body))
     name = min(moved)
     base, start = models.unpack(first[name][2], "F32"), models.unpack(tiny.parts[name][2], "F32")
@@ -129,7 +129,7 @@ STEPS = ("step", "put_wire", "put_full", "verify", "publish", "note_merge", "mer
 PLACES = {
     "step": (evaluation.Calculator, "ask"), "put_wire": (publishing, "put_wire"), "put_full": (merging, "put_full"),
     "verify": (publishing, "verify"), "publish": (store, "flip"), "note_merge": (store, "note_merge"),
-    "merge_done": (store, "merge_done"),
+    "merge_done": (store_merges, "merge_done"),
 }  # fmt: skip
 
 
