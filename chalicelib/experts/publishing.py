@@ -343,21 +343,24 @@ def retire_old_versions() -> list[str]:
     settings = ExpertsSettings.current()
     known = store.versions()
     oldest = clock.now() - _SPARE_VERSION_SECONDS * settings.full_presign_ttl_s
-    retired = []
     for version in known[: -settings.keep_versions]:
         newer = [other["published_at"] for other in known if other["published_at"] > version["published_at"]]
-        if newer and min(newer) < oldest and store.retire(version["sk"]):
-            retired.append(version)
-    gone = {version["sk"] for version in retired}
-    kept = {key for version in known if version["sk"] not in gone for key in _keys(version)}
-    for version in retired:
-        for key in {
-            *_keys(version),
-            f"models/{version['sk']}/plan.json",
-            f"models/{version['sk']}/manifest.json",
-        } - kept:
+        if newer and min(newer) < oldest:
+            store.retire(version["sk"])
+    kept = {key for version in store.versions() for key in _keys(version)}
+    return [version_id for version_id in store.retiring() if _emptied(version_id, kept)]
+
+
+def _emptied(version_id: str, kept: set[str]) -> bool:
+    """Whether nothing of a version is left; what a later version took over goes when that one does."""
+    objects = [entry["Key"] for entry in store.models().list(f"models/{version_id}/")]
+    for key in objects:
+        if key not in kept:
             store.models().delete(key)
-    return sorted(gone)
+    if kept.intersection(objects):
+        return False
+    store.note_retired(version_id)
+    return True
 
 
 def _keys(version: Item) -> set[str]:

@@ -340,11 +340,21 @@ def retire(version_id: str) -> bool:
     try:
         transact([
             table.deleting("VERSIONS", version_id),
+            table.putting({"pk": "RETIRING", "sk": version_id}),
             table.checking("MODEL", "CURRENT", when="#version_id <> :id AND #prev <> :id", id=version_id),
         ])  # fmt: skip
     except (ConditionFailed, Contended):
         return False
     return True
+
+
+def retiring() -> list[str]:
+    """10: versions that are out of the list, and whose objects may still be there."""
+    return [item["sk"] for item in table.query_all("RETIRING", consistent=True)]
+
+
+def note_retired(version_id: str) -> None:
+    table.delete("RETIRING", version_id)
 
 
 def progress(version_id: str, name: str) -> Item | None:

@@ -223,3 +223,20 @@ def test_the_overview_tells_versions_and_submissions_to_token_holders(
     assert [version["model_version"] for version in found["versions"]] == ["step_2", "step_1"]
     assert [(entry["state"], entry["merged_into"]) for entry in found["submissions"]] == [("scored", "step_2")]
     assert "url" not in found["submissions"][0]
+
+
+def test_what_a_later_version_took_over_outlives_the_version_that_made_it(
+    served: World, tiny: models.Model, files: Files, freeze: Callable[[float], None]
+) -> None:
+    served.configure(EXPERTS_KEEP_VERSIONS="1")
+    files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
+    first = (store.current() or {})["version_id"]
+    evaluated(served, "x.safetensors")
+    freeze(NOW + 1)
+    closed(served)
+    freeze(NOW + 7300)
+    publishing.retire_old_versions()
+
+    left = [entry["Key"].rpartition("/")[2] for entry in store.models().list(f"models/{first}/")]
+    assert left == ["group_1.safetensors", "rest.safetensors", "shared.safetensors"]
+    publishing.verify(store.current() or {})
