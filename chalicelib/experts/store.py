@@ -341,7 +341,7 @@ def retire(version_id: str) -> bool:
         transact([
             table.deleting("VERSIONS", version_id),
             table.putting({"pk": "RETIRING", "sk": version_id}),
-            table.checking("MODEL", "CURRENT", when="#version_id <> :id AND #prev <> :id", id=version_id),
+            table.checking("MODEL", "CURRENT", when="#version_id <> :id", id=version_id),
         ])  # fmt: skip
     except (ConditionFailed, Contended):
         return False
