@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shlex
 import sys
@@ -16,6 +17,7 @@ from chalicelib.kernel.errors import Refusal
 from chalicelib.kernel.settings import SettingError
 
 from . import cloud, signing, terminal, wallets
+from .doctor import examine
 
 SYSTEMS = ("prism", "pool", "experts", "bitrecs", "leoma")
 
@@ -43,6 +45,21 @@ def sweep() -> None:
     cloud.connect()
     outcome = {"chain": flows.invoke("chain-tick", {"run": "sweep"})} | _on_every_system("sweep")
     terminal.result(outcome, human="swept " + ", ".join(outcome))
+
+
+@app.command()
+def doctor(
+    url: Annotated[str | None, typer.Option(help="URL of the API; default: the laptop's.")] = None,
+    hotkey: Annotated[str, typer.Option("--address", help="A hotkey whose registration is looked up.")] = "",
+) -> None:
+    """Look at everything that usually goes wrong, and say what to do about it."""
+    cloud.connect()
+    running = cloud.laptop()
+    address = url or (str(running["api_url"]) if running else "http://127.0.0.1:8000")
+    findings = [dataclasses.asdict(finding) for finding in examine(address.rstrip("/"), hotkey)]
+    terminal.rows(findings, ("what", "well", "found", "remedy"))
+    if not all(finding["well"] for finding in findings if finding["what"] not in SYSTEMS):
+        raise typer.Exit(1)
 
 
 @app.command()
