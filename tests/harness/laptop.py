@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -18,7 +19,15 @@ from botocore.session import get_session
 from local import bootstrap
 
 SECONDS_UNTIL_GIVEN_UP = 120
+_SET_SIGNAL_AT_DEATH_OF_PARENT = 1
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def die_with_the_tests() -> None:
+    """A test run that is killed has no time to stop its servers."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl:
+        prctl(_SET_SIGNAL_AT_DEATH_OF_PARENT, signal.SIGTERM)
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -71,6 +80,7 @@ class Laptop:
                 stderr=log,
                 text=True,
                 start_new_session=True,
+                preexec_fn=die_with_the_tests,  # noqa: PLW1509 - one system call, no locks
             )
 
     @property
