@@ -57,6 +57,8 @@ def doctor(
     running = cloud.laptop()
     address = url or (str(running["api_url"]) if running else "http://127.0.0.1:8000")
     findings = [dataclasses.asdict(finding) for finding in examine(address.rstrip("/"), hotkey)]
+    for finding in findings:
+        finding["remedy"] = "" if finding["well"] else finding["remedy"]
     terminal.rows(findings, ("what", "well", "found", "remedy"))
     if not all(finding["well"] for finding in findings if finding["what"] not in SYSTEMS):
         raise typer.Exit(1)
