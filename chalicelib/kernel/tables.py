@@ -220,7 +220,11 @@ def transact(writes: Sequence[Write], *, token: str = "") -> None:
 
 
 def until_decided(decide: Callable[[], T], *, seconds: float = _CONTENTION_SECONDS) -> T:
-    """Read and decide again as long as a competitor was faster, until somebody has won or the time is up."""
+    """Read and decide again as long as a competitor was faster, until somebody has won or the time is up.
+
+    A decision must know its own effect when it reads it: where an answer got lost, a competitor may overwrite the mark
+    before the retry, and then the writer hears of a lost race that it had won.
+    """
     deadline = clock.monotonic() + seconds
     ceiling = 0.01
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -275,19 +276,24 @@ def test_a_query_walks_its_pages_and_projects_what_is_asked_for() -> None:
 
 
 def test_fifty_callers_of_one_item_all_get_an_answer_and_each_counts_once() -> None:
-    """Read, decide, write with the premise; whoever loses decides again."""
-    TABLE.put({"pk": "counter", "sk": "-", "n": 0})
+    """Read, decide, write with the premise; whoever loses decides again, and knows its own effect."""
+    TABLE.put({"pk": "places", "sk": "-", "taken": []})
 
-    def decide() -> int:
-        held = (TABLE.get("counter", "-") or {})["n"]
+    def decide(caller: str) -> int:
+        taken = (TABLE.get("places", "-") or {})["taken"]
+        if caller in taken:
+            return int(taken.index(caller))
         try:
-            TABLE.update("counter", "-", "SET #n = :next", when="#n = :held", next=held + 1, held=held)
+            TABLE.update("places", "-", "SET #taken = :next", when="#taken = :held", next=[*taken, caller], held=taken)
         except ConditionFailed:
             raise Contended from None
-        return int(held)
+        return len(taken)
+
+    def take(caller: str) -> int:
+        return until_decided(lambda: decide(caller))
 
     with trouble(at_random(7, 0.02), sleeping=True):
-        answers = all_at_once([lambda: until_decided(decide)] * 50)
+        answers = all_at_once([functools.partial(take, f"caller {number}") for number in range(50)])
     assert sorted(answers) == list(range(50))
 
 
