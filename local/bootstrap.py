@@ -94,7 +94,7 @@ COMMANDS = {
     "test": Command(
         (PROJECT, CLOUD, EVALUATOR),
         ("dev",),
-        (("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--durations", "25"),),
+        (("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-rs", "--durations", "25"),),
     ),
     "check": Command(
         (PROJECT,),
