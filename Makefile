@@ -6,6 +6,6 @@ run test check docs bench mutate setup:
 	@$(PYTHON) local/bootstrap.py $@ $(ARGS)
 
 # A stage on AWS, with the credentials and the region of the AWS tools: docs/deploy.md.
-.PHONY: plan deploy finish smoke destroy package image
-plan deploy finish smoke destroy package image:
+.PHONY: plan deploy finish smoke pause resume restore destroy package image
+plan deploy finish smoke pause resume restore destroy package image:
 	@$(PYTHON) local/bootstrap.py $@ --stage $(or $(STAGE),$(error say which stage: make $@ STAGE=dev)) $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m docs.reference` writes what is made from the code: `.env.example` and `docs/api.md`."""
+"""`python -m docs.reference` writes what is made from the code: `.env.example`, `docs/api.md`, `docs/errors.md`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 import app
 from chalicelib.kernel.routing import Route, Router
 from chalicelib.kernel.settings import Settings, parse_env_file
+from docs import refusals
+from subnetctl import remedies
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_EXAMPLE = ROOT / ".env.example"
 API = ROOT / "docs" / "api.md"
+ERRORS = ROOT / "docs" / "errors.md"
 _DECLARES_SETTINGS = re.compile(r"^class \w+\(Settings\b", re.MULTILINE)
 _ENV_HEAD = """\
 # Every setting with its default. Copy this file to `.env`, or set a variable in the environment, which wins.
@@ -29,6 +32,17 @@ Made from the route tables by `make docs`; the same, with every field, stands in
 `/docs` page. Paths are below the mount. Every refusal is `{"detail": …, "code": …}`; every answer carries
 `X-Request-Id`.
 """
+_ERRORS_HEAD = """\
+# Errors
+
+Made by `make docs` from the code and `subnetctl/errors.toml`. Every refusal is `{"detail": …, "code": …}`: `detail`
+is for people and may change, `code` is for programs and stays. `subnetctl explain CODE` prints a row of this table, and
+every refusal of a command ends with the remedy. `Retry-After` says truly how long to wait. A status in brackets is no
+refusal: the code is told as the outcome of a checkpoint.
+
+| code | status | from | cause | what to do |
+|---|---|---|---|---|
+"""
 
 
 def env_example(current: str) -> str:
@@ -41,6 +55,20 @@ def api() -> str:
     """Every listed route of every system in the order of the route tables."""
     routers = {router.system: router for router in app.ROUTERS.values()}
     return _API_HEAD + "".join(_chapter(router) for router in routers.values())
+
+
+def errors() -> str:
+    """Every code that the code refuses with, by name."""
+    found, texts = refusals.found(), remedies.known()
+    return _ERRORS_HEAD + "".join(_error(code, found[code], texts[code]) for code in sorted(found))
+
+
+def _error(code: str, places: set[tuple[str, int]], told: tuple[str, str]) -> str:
+    statuses = " ".join(str(status) for status in sorted({status for _, status in places}) if status) or "(200)"
+    systems = {system for system, _ in places}
+    where = "any" if "any" in systems else ", ".join(sorted(systems))
+    cause, remedy = (text.replace("|", "\\|") for text in told)
+    return f'| <a id="{code}"></a>`{code}` | {statuses} | {where} | {cause} | {remedy} |\n'
 
 
 def variable(cls: type[Settings], name: str) -> str:
@@ -113,6 +141,7 @@ def _rows(routes: Iterable[Route]) -> Iterator[str]:
 def main() -> None:
     ENV_EXAMPLE.write_text(env_example(ENV_EXAMPLE.read_text("utf-8") if ENV_EXAMPLE.exists() else ""), "utf-8")
     API.write_text(api(), "utf-8")
+    ERRORS.write_text(errors(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from infra import names
 
 TOPIC = "AlarmTopic"
 _LOG_DAYS = 30
+_KINDS = ("errors", "dead-letters", "failed", "timed-out", "read-throttles", "write-throttles")
 _FOURTEEN_DAYS = 14 * 24 * 3600
 
 
@@ -82,6 +83,12 @@ def _function(stage: str, name: str, function: str) -> dict[str, Any]:
     }
 
 
+def runbook(name: str) -> str:
+    """The heading of an alarm's section in `docs/operate.md`: its own name, or its kind's."""
+    kind = next((kind for kind in _KINDS if name.endswith(f"-{kind}")), "")
+    return f"…-{kind}" if kind and not name.startswith("api-") else name
+
+
 def alarm(
     stage: str,
     name: str,
@@ -96,6 +103,7 @@ def alarm(
     """Rings when the metric passes the threshold for so many consecutive minutes; silence is health."""
     properties = {
         "AlarmName": names.physical(stage, name),
+        "AlarmDescription": f"What to do: docs/operate.md, {runbook(name)}",
         "Namespace": namespace,
         "MetricName": metric,
         "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],

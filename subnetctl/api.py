@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import terminal
-
 _SECONDS = 30
+_SUCCESS = 2
+
+
+class Refused(Exception):
+    """The API said no: its status, its stable code, its own words."""
+
+    def __init__(self, status: int, detail: str, code: str) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        return self.status == http.client.OK
+        return self.status // 100 == _SUCCESS
 
     @property
     def detail(self) -> str:
@@ -30,11 +39,16 @@ class Reply:
         return told if isinstance(told, str) else json.dumps(told or self.body)
 
     def expected(self) -> Any:
-        """The body of a success; a refusal ends the command with the server's own words."""
+        """The body of a success; a refusal is raised with the server's own words."""
         if not self.ok:
             code = self.body.get("code", "refused") if isinstance(self.body, dict) else "refused"
-            terminal.refuse(f"{self.status}: {self.detail}", code=str(code))
+            raise Refused(self.status, self.detail, str(code))
         return self.body
+
+
+def encoded(body: Any) -> bytes:
+    """A body as it is sent, and therefore as it is signed."""
+    return json.dumps(body).encode()
 
 
 def call(method: str, url: str, *, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
@@ -42,7 +56,7 @@ def call(method: str, url: str, *, body: Any = None, headers: dict[str, str] | N
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=_SECONDS)
-    raw = None if body is None else json.dumps(body).encode()
+    raw = None if body is None else encoded(body)
     content = {"Content-Type": "application/json"} if raw is not None else {}
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import shlex
 import sys
@@ -16,9 +17,10 @@ from chalicelib.kernel import flows
 from chalicelib.kernel.errors import Refusal
 from chalicelib.kernel.settings import SettingError
 
-from . import cloud, signing, terminal, wallets
+from . import api, cloud, costs, remedies, signing, terminal, wallets
 from .doctor import examine
 
+_FEW = 10
 SYSTEMS = ("prism", "pool", "experts", "bitrecs", "leoma")
 
 app = typer.Typer(
@@ -48,6 +50,49 @@ def sweep() -> None:
 
 
 @app.command()
+def cost(
+    miners: Annotated[int, typer.Option(min=0, help="Miners that take part, per subnet.")] = 256,
+    validators: Annotated[int, typer.Option(min=0, help="Validators, per subnet.")] = 20,
+    system: Annotated[list[str] | None, typer.Option(help="What is deployed; may be repeated. Default: all.")] = None,
+    viewers: Annotated[int, typer.Option(min=0, help="People with a dashboard open, eight hours a day.")] = 2,
+    tasks_per_day: Annotated[float, typer.Option(min=0, help="Leoma: tasks that every validator judges.")] = 144,
+    leases_per_day: Annotated[float, typer.Option(min=0, help="Pool: leases per miner.")] = 24,
+    submissions_per_day: Annotated[float, typer.Option(min=0, help="Projects, artifacts, checkpoints per miner.")] = 1,
+    downloads_per_day: Annotated[
+        float, typer.Option(min=0, help="Experts: slices per miner, models per validator.")
+    ] = 1,
+    slice_gb: Annotated[float, typer.Option(min=0, help="Experts: size of a group's slice.")] = 0.15,
+    model_gb: Annotated[float, typer.Option(min=0, help="Experts: size of the whole model.")] = 1,
+    kept_gb: Annotated[float, typer.Option(min=0, help="What the tables have grown to.")] = 20,
+) -> None:
+    """What a month on AWS costs, line by line, from budgets that tests assert. Asks nobody, needs no account."""
+    wanted = system or list(SYSTEMS)
+    if unknown := set(wanted) - set(SYSTEMS):
+        terminal.refuse(f"--system takes {', '.join(SYSTEMS)}, not {', '.join(sorted(unknown))}", code="unknown_system")
+    load = costs.Load(
+        miners, validators, viewers, tasks_per_day, leases_per_day, submissions_per_day, downloads_per_day, slice_gb,
+        model_gb, kept_gb,
+    )  # fmt: skip
+    lines = costs.bill(load, wanted)
+    total = sum(line.dollars for line in lines)
+    if terminal.wants_json():
+        found = [dataclasses.asdict(line) for line in lines]
+        terminal.result({"lines": found, "total": total, "prices": costs.PRICES_OF})
+        return
+    rows = [
+        {
+            "system": line.system,
+            "what": line.what,
+            "quantity": f"{line.quantity:,.{1 if line.quantity < _FEW else 0}f} {line.unit}",
+            "USD": line.dollars,
+        }
+        for line in lines
+    ]
+    terminal.rows([*rows, {"what": "a month", "USD": total}], ("system", "what", "quantity", "USD"))
+    terminal.say(f"list prices of {costs.PRICES_OF}; budgets are ceilings, so the bill should be lower")
+
+
+@app.command()
 def doctor(
     url: Annotated[str | None, typer.Option(help="URL of the API; default: the laptop's.")] = None,
     hotkey: Annotated[str, typer.Option("--address", help="A hotkey whose registration is looked up.")] = "",
@@ -62,6 +107,27 @@ def doctor(
     terminal.rows(findings, ("what", "well", "found", "remedy"))
     if not all(finding["well"] for finding in findings if finding["what"] not in SYSTEMS):
         raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="The `code` of a refusal; without one, all are listed.")] = "",
+) -> None:
+    """Say what a refusal's code means and what to do about it; docs/errors.md has the whole list."""
+    known = remedies.known()
+    if code and code not in known:
+        near = difflib.get_close_matches(code, known, 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; `subnetctl explain` lists those there are"
+        terminal.refuse(f"there is no code {code}{hint}", code="unknown_code")
+    found = [
+        {"code": name, "cause": cause, "remedy": remedy}
+        for name, (cause, remedy) in known.items()
+        if code in {"", name}
+    ]
+    if code:
+        terminal.result(found[0], human=f"{found[0]['cause']}\n{found[0]['remedy']}")
+    else:
+        terminal.rows(found, ("code", "cause", "remedy"))
 
 
 @app.command()
@@ -126,6 +192,8 @@ def main() -> None:
         _end(str(refusal.detail), refusal.code)
     except SettingError as error:
         _end(str(error), "bad_setting")
+    except api.Refused as refused:
+        _end(f"{refused.status}: {refused.detail}", refused.code)
     except flows.TaskFailed as failure:
         _end(str(failure), failure.kind)
     except (OSError, RuntimeError) as error:

@@ -20,8 +20,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-words = Console(stderr=True, highlight=False)
+from . import remedies
+
+words = Console(stderr=True, highlight=False, soft_wrap=True)
 results = Console(highlight=False, soft_wrap=True)
 
 
@@ -55,23 +58,38 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
     if _Mode.json:
         sys.stdout.write(json.dumps(list(found)) + "\n")
         return
-    table = Table(*columns, box=None, header_style="bold")
+    names = list(columns)
+    table = Table(box=None, header_style="bold")
+    for name in names:
+        numbers = any(isinstance(row.get(name), float) for row in found)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in found:
-        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+        table.add_row(*(_cell(row.get(name)) for name in names))
     results.print(table)
+
+
+def _cell(value: Any) -> Text:
+    """As text that is nothing but text: brackets in it are no markup."""
+    if value is None:
+        return Text()
+    return Text(f"{value:,.2f}" if isinstance(value, float) else str(value))
 
 
 def say(text: str) -> None:
     """A word to the person who watches."""
-    words.print(text)
+    words.print(text, markup=False)
 
 
 def refuse(text: str, *, code: str = "refused") -> NoReturn:
-    """Say why not, and end with a status that scripts notice."""
+    """Say why not and what to do, and end with a status that scripts notice."""
+    todo = remedies.remedy(code)
     if _Mode.json:
-        sys.stderr.write(json.dumps({"detail": text, "code": code}) + "\n")
+        sys.stderr.write(json.dumps({"detail": text, "code": code, "remedy": todo or None}) + "\n")
     else:
-        words.print(f"[red]refused:[/red] {text}")
+        words.print("refused:", style="red", end=" ")
+        words.print(text, markup=False)
+        if todo:
+            words.print(f"{todo} (`subnetctl explain {code}` says more)", style="dim", markup=False)
     raise typer.Exit(1)
 
 

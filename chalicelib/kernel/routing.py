@@ -12,12 +12,15 @@ from typing import Any
 
 from . import errors
 from .http import MAX_BODY_BYTES, Answer, App, Request, serve
+from .settings import KernelSettings
 from .values import frozen
 
 Handler = Callable[..., Any]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _INJECTED = {"request", "body", "query", "caller"}
+_READING = ("GET", "HEAD")
 _SECONDS_OF_PREFLIGHT = 600
+_PAUSE_SECONDS = 60
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(, ?[A-Za-z0-9-]+){0,50}")
 
 
@@ -178,6 +181,8 @@ class Router:
             raise self.rephrase(refusal) from None
 
     def _answer(self, route: Route, request: Request) -> Answer:
+        if route.method not in _READING and KernelSettings.current().read_only:
+            raise errors.Unavailable("Writing is paused by the operator", code="paused", retry_after=_PAUSE_SECONDS)
         if len(request.body) > route.max_body:
             raise errors.TooLarge(self.too_large)
         return route.call(request)

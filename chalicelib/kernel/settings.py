@@ -264,6 +264,7 @@ class KernelSettings(Settings):
         ("prism=/prism", "pool=/pool", "experts=/experts", "bitrecs=/bitrecs", "leoma=/leoma"),
         "what is served, and where: comma list of name=/prefix; one may be mounted at /",
     )
+    read_only: bool = knob(False, "answer every writing route with 503 `paused`; reads go on")
     chain_source: str = knob("", "file:PATH, or ws:// or wss:// of a substrate node; empty: the sample")
     chain_sync_seconds: int = knob(12, "how often chain state is copied into the tables", minimum=1)
     chain_genesis: str = knob("", "hash of block 0 that a live node must serve; empty: any chain")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from infra import pause
 from infra.smoke import Api
 from subnetctl import signing
 from tests.harness.wallets import Wallet
@@ -95,6 +96,31 @@ def test_functions_carry_their_settings_and_roles(deployed: str, deployment_clou
     assert function["Role"].endswith(":role/subnet-functions-dev-leoma-tick")
     chain = deployment_cloud.client("lambda").get_function_configuration(FunctionName="subnet-functions-dev-chain-tick")
     assert any(":subnet-functions-dev-chain:" in layer["Arn"] for layer in chain["Layers"])
+
+
+def test_a_pause_closes_the_intake_and_a_resume_opens_it(deployed: str, checkout: Checkout) -> None:
+    def outcome() -> tuple[int, str]:
+        reply = Api(deployed).ask("POST", "/leoma/blacklist", body=b"{}")
+        return reply.status, reply.code
+
+    checkout.run("infra.pause", "pause", "--stage", "dev")
+    assert outcome() == (503, "paused")
+    assert Api(deployed).ask("GET", "/leoma/health").status == 200
+    checkout.run("infra.pause", "pause", "--stage", "dev")
+    checkout.run("infra.pause", "resume", "--stage", "dev")
+    assert outcome() == (422, "missing_headers")
+
+
+def test_a_pause_stops_schedules_where_that_is_asked_for(deployed: str, deployment_cloud: Cloud) -> None:
+    def states() -> set[str]:
+        schedules = deployment_cloud.client("scheduler").list_schedules()["Schedules"]
+        return {schedule["State"] for schedule in schedules if schedule["Name"].startswith("subnet-functions-dev-")}
+
+    names = pause.set_workers(deployment_cloud.client, "dev", running=True)
+    assert states() == {"ENABLED"}
+    assert pause.set_workers(deployment_cloud.client, "dev", running=False) == names
+    assert states() == {"DISABLED"}
+    assert len(names) == 6
 
 
 def test_destroying_keeps_the_data_and_a_new_deployment_takes_it_over(

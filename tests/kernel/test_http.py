@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from chalicelib.kernel import errors
 from chalicelib.kernel.http import MAX_ECHO, STATUS, Answer, App, Request
 from chalicelib.kernel.routing import METHODS, Auth, Router
+from chalicelib.kernel.settings import KernelSettings
 from tests.harness.client import Client
 
 REFUSALS = sorted(STATUS, key=lambda kind: kind.__name__)
@@ -126,6 +127,21 @@ def test_a_body_beyond_the_route_s_size_is_refused_before_anything_else(things: 
     reply = things.post("/t/things/a", b"[" + b" " * (size - 2) + b"]", {"X-Key": "1"})
     assert reply.status == status
     assert things.post("/t/things/a", b" " * 101).status == 413
+
+
+@pytest.mark.parametrize(("method", "paused"), [("GET", False), ("POST", True), ("PUT", True), ("DELETE", True)])
+def test_a_paused_deployment_is_read_and_not_written(
+    monkeypatch: pytest.MonkeyPatch, method: str, *, paused: bool
+) -> None:
+    router = Router("test", "Test")
+    router.route(method, "/x")(nothing)
+    client = app_of(router)
+    assert client.call(method, "/t/x").status == 200
+    monkeypatch.setattr(KernelSettings, "_current", KernelSettings(read_only=True))
+    reply = client.call(method, "/t/x")
+    assert reply.status == (503 if paused else 200)
+    if paused:
+        assert (reply.json["code"], reply.header("Retry-After")) == ("paused", "60")
 
 
 @pytest.mark.parametrize("kind", REFUSALS, ids=lambda kind: kind.__name__)
