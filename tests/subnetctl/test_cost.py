@@ -21,7 +21,10 @@ from tests.harness.laptop import ROOT
 NOW = 1_795_000_000.0
 
 
-def dollars(systems: tuple[str, ...] = SYSTEMS, load: costs.Load = costs.Load()) -> float:
+USUAL = costs.Load()
+
+
+def dollars(systems: tuple[str, ...] = SYSTEMS, load: costs.Load = USUAL) -> float:
     return sum(line.dollars for line in costs.bill(load, systems))
 
 
@@ -76,7 +79,7 @@ def test_slices_that_leave_are_what_a_large_model_costs() -> None:
 
 def test_everything_costs_more_with_more_of_it() -> None:
     for name in ("miners", "validators", "viewers", "kept_gb", "model_gb"):
-        more = replace(costs.Load(), **{name: getattr(costs.Load(), name) * 2})
+        more = replace(USUAL, **{name: getattr(USUAL, name) * 2})
         assert dollars(load=more) > dollars(), name
     assert dollars(("leoma",)) < dollars()
 
