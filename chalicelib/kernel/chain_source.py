@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import clock
 from .chain import Subnet
@@ -41,14 +41,29 @@ class ChainFile(BaseModel):
     model_config = ConfigDict(extra="ignore", defer_build=True)
 
     block: int = Field(ge=0, lt=_LARGEST_BLOCK)
-    block_at: float = Field(0, ge=0, lt=1e11)
+    block_at: float | None = Field(None, ge=0, lt=1e11)
     block_seconds: float = Field(12, gt=0, lt=1e6)
     frozen: bool = False
     subnets: dict[str, Subnet] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_subnets(cls, content: Any) -> Any:
+        """Other names are unknown keys; a netuid that the file leaves out is the knob's."""
+        if not isinstance(content, dict) or not isinstance(content.get("subnets"), dict):
+            return content
+        settings = KernelSettings.current()
+        given = {name: subnet for name, subnet in content["subnets"].items() if name in _SUBNETS}
+        numbered = {
+            name: {"netuid": getattr(settings, f"{name}_netuid"), **subnet} if isinstance(subnet, dict) else subnet
+            for name, subnet in given.items()
+        }
+        return {**content, "subnets": numbered}
+
     def block_now(self, now: float) -> int:
         """A file whose clock has run away would lift the copy to a block that no later one reaches."""
-        passed = 0.0 if self.frozen else max(0.0, (now - self.block_at) // self.block_seconds)
+        stands = self.frozen or self.block_at is None
+        passed = 0.0 if stands else max(0.0, (now - (self.block_at or 0)) // self.block_seconds)
         if self.block + passed >= _LARGEST_BLOCK:
             raise ChainUnreadable(f"block_at and block_seconds say that block {self.block + passed:g} is reached")
         return self.block + int(passed)

@@ -1,7 +1,7 @@
 """Chain state from a live subtensor node: one consistent look at one block, by storage reads in pages.
 
 Stake is what validators see as a neuron's total: its alpha on the subnet plus its root stake weighted by `TaoWeight`,
-both after what child keys give away and parent keys bring in. Only the scheduled sync imports this module.
+both after what the subnet's child keys give away and bring in. Only the scheduled sync imports this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ ROOT = 0
 _U64 = 2**64 - 1
 _HEX = re.compile(r"0x(?:[0-9a-f]{2})*")
 _ANSWER_SECONDS = 10
-_LIBRARIES = {"websocket", "scalecodec", "substrateinterface"}
 _NEEDED = {
     "SubtensorModule": (
         "Keys", "Owner", "ValidatorPermit", "LastUpdate", "BlockAtRegistration",
@@ -45,10 +44,7 @@ class SubstrateSource:
             return self._read()
         except ChainUnreadable:
             raise
-        except Exception as error:
-            from_library = type(error).__module__.partition(".")[0] in _LIBRARIES
-            if not from_library and not isinstance(error, (OSError, EOFError, ValueError, KeyError, RuntimeError)):
-                raise
+        except Exception as error:  # a node may send anything, and each library stumbles over it in its own way
             self.close()
             raise ChainUnreadable(f"{self._url}: {type(error).__name__}: {error}") from error
 
@@ -125,21 +121,20 @@ class _Look:
         return Subnet(netuid=netuid, neurons=tuple(neurons), commitments=tuple(self._commitments(netuid)))
 
     def _stakes(self, netuid: int, hotkeys: list[str]) -> dict[str, int]:
-        parents: dict[tuple[str, int], dict[str, int]] = {}
-        children: dict[tuple[str, int], int] = {}
-        nets = (netuid, ROOT)
-        pairs = [(hotkey, net) for hotkey in hotkeys for net in nets]
-        for (hotkey, net), entries in self._many("SubtensorModule", "ParentKeys", pairs).items():
-            parents[hotkey, net] = {parent: share for share, parent in entries or ()}
-        for (hotkey, net), entries in self._many("SubtensorModule", "ChildKeys", pairs).items():
-            children[hotkey, net] = sum(share for share, _child in entries or ())
-        everyone = {(owner, net) for (_hotkey, net), found in parents.items() for owner in found} | set(pairs)
-        alpha = {pair: held or 0 for pair, held in self._many("SubtensorModule", "TotalHotkeyAlpha", everyone).items()}
+        """The subnet's own child keys move both parts, its alpha and the root stake; the root has none."""
+        ours = [(hotkey, netuid) for hotkey in hotkeys]
+        parents = self._many("SubtensorModule", "ParentKeys", ours)
+        children = self._many("SubtensorModule", "ChildKeys", ours)
+        owners = {owner for entries in parents.values() for _share, owner in entries or ()}
+        pairs = [(hotkey, net) for hotkey in {*hotkeys, *owners} for net in (netuid, ROOT)]
+        stakes = self._many("SubtensorModule", "TotalHotkeyAlpha", pairs)
+        held: dict[tuple[str, int], int] = {(hotkey, net): stakes[hotkey, net] or 0 for hotkey, net in pairs}
 
         def inherited(hotkey: str, net: int) -> int:
-            own = alpha.get((hotkey, net), 0)
-            brought = sum(alpha.get((owner, net), 0) * share // _U64 for owner, share in parents[hotkey, net].items())
-            return max(0, own - own * children.get((hotkey, net), 0) // _U64) + brought
+            own, key = held[hotkey, net], (hotkey, netuid)
+            given = sum(own * share // _U64 for share, _child in children[key] or ())
+            brought = sum(held[owner, net] * share // _U64 for share, owner in parents[key] or ())
+            return max(0, own - given) + brought
 
         weight = self._one("SubtensorModule", "TaoWeight") or 0
         return {h: inherited(h, netuid) + inherited(h, ROOT) * weight // _U64 for h in hotkeys}

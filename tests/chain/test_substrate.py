@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chalicelib.kernel import chain, chain_source, tasks
+from chalicelib.kernel import chain, chain_source, chain_substrate, tasks
+from chalicelib.kernel.chain import Subnet
 from chalicelib.kernel.chain_source import ChainUnreadable
 from chalicelib.kernel.chain_substrate import PAGE, SubstrateSource, plain_texts, revealed_text
 from tests.harness.node import GENESIS, Chain, metadata_file, recorded_chain, serving
@@ -35,7 +36,8 @@ def node(recorded: Chain) -> Chain:
     """Three neurons, of which the first validates; the second gave half of its stake to the third."""
     recorded.storage.clear()
     recorded.requests.clear()
-    recorded.block, recorded.drop_after, recorded.genesis, recorded.spec_version = 1000, None, GENESIS, 1
+    recorded.heal()
+    recorded.block, recorded.genesis, recorded.spec_version = 1000, GENESIS, 1
     for uid, hotkey in enumerate(HOTKEYS):
         recorded.put("SubtensorModule", "Keys", [NETUID, uid], hotkey)
         recorded.put("SubtensorModule", "Owner", [hotkey], wallet(f"cold {uid}").hotkey)
@@ -95,6 +97,22 @@ def test_stake_is_alpha_and_weighted_root_after_child_keys(source: Callable[...,
     assert [round(neuron.stake_rao / TAO) for neuron in neurons] == [1100, 500, 1500]
 
 
+def test_child_keys_of_the_subnet_move_root_stake_too(node: Chain, source: Callable[..., SubstrateSource]) -> None:
+    """A parent need not be registered on the subnet; child keys of another subnet move nothing here."""
+    parent = wallet("a validator elsewhere").hotkey
+    node.put("SubtensorModule", "TotalHotkeyAlpha", [parent, 0], 400 * TAO)
+    node.put("SubtensorModule", "TotalHotkeyAlpha", [HOTKEYS[1], 0], 200 * TAO)
+    node.put("SubtensorModule", "ParentKeys", [HOTKEYS[2], NETUID], [(HALF, HOTKEYS[1]), (HALF, parent)])
+    node.put("SubtensorModule", "ChildKeys", [HOTKEYS[0], NETUID + 1], [(HALF, HOTKEYS[1])])
+    node.put("SubtensorModule", "ParentKeys", [HOTKEYS[1], NETUID + 1], [(HALF, HOTKEYS[0])])
+
+    neurons = source().read().subnets["leoma"].neurons
+
+    second = 500 + 100 / 5
+    third = 1000 + 500 + (100 + 200) / 5
+    assert [round(neuron.stake_rao / TAO) for neuron in neurons] == [1100, second, third]
+
+
 def test_revealed_and_plain_commitments_are_read_as_text(node: Chain, source: Callable[..., SubstrateSource]) -> None:
     length = (len(TEXT) << 2 | 1).to_bytes(2, "little")
     node.put("Commitments", "RevealedCommitments", [NETUID, HOTKEYS[0]], [("0x" + (length + TEXT.encode()).hex(), 777)])
@@ -116,28 +134,50 @@ def test_balances_are_those_of_the_coldkey(node: Chain, source: Callable[..., Su
 
 
 def test_many_neurons_are_read_in_pages_at_one_block(node: Chain, source: Callable[..., SubstrateSource]) -> None:
-    many = PAGE + 10
-    for uid in range(3, many):
-        node.put("SubtensorModule", "Keys", [NETUID, uid], wallet(f"neuron {uid}").hotkey)
+    live = source()
+    for many in (PAGE, PAGE + 10):
+        for uid in range(3, many):
+            node.put("SubtensorModule", "Keys", [NETUID, uid], wallet(f"neuron {uid}").hotkey)
+        node.requests.clear()
 
-    subnet = source().read().subnets["leoma"]
-
-    assert len(subnet.neurons) == many
-    assert len(node.requests) < 60
-    assert node.requests.count("chain_getHead") == 1
+        assert len(live.read().subnets["leoma"].neurons) == many
+        assert len(node.requests) < 60
+        assert node.requests.count("chain_getHead") == 1
 
 
-def test_a_connection_dropped_in_the_middle_leaves_the_old_copy_whole(syncing: None, node: Chain) -> None:
+def test_a_subnet_that_the_chain_does_not_have_is_an_empty_one(url: str) -> None:
+    live = SubstrateSource(url, {"leoma": NETUID, "pool": 7})
+    assert live.read().subnets["pool"] == Subnet(netuid=7)
+    live.close()
+
+
+def broken(node: Chain, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """From its next storage reads on the node no longer does its work."""
+    if how == "dropped":
+        node.drop_after = len(node.requests) + 5
+    elif how == "pruned":
+        node.refusal = "State already discarded"
+    elif how == "silent":
+        node.silent = True
+    else:
+        monkeypatch.setattr(node, "rpc_state_queryStorageAt", lambda *_: "nonsense")
+
+
+@pytest.mark.parametrize("how", ["dropped", "pruned", "silent", "garbled"])
+def test_a_node_that_fails_in_the_middle_leaves_the_old_copy_whole(
+    syncing: None, node: Chain, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(chain_substrate, "_ANSWER_SECONDS", 2)
     tasks.sync()
     before = chain.snapshot("leoma")
     node.put("SubtensorModule", "Keys", [NETUID, 0], wallet("usurper").hotkey)
     node.block += 1
-    node.drop_after = len(node.requests) + 5
-
-    with pytest.raises(ChainUnreadable):
-        tasks.sync()
+    with monkeypatch.context() as trouble:
+        broken(node, trouble, how)
+        with pytest.raises(ChainUnreadable, match=r"ws://127\.0\.0\.1"):
+            tasks.sync()
     interrupted = chain.snapshot("leoma")
-    node.drop_after = None
+    node.heal()
     tasks.sync()
 
     after = chain.snapshot("leoma")
@@ -166,14 +206,20 @@ def test_another_chain_is_refused_by_its_genesis(source: Callable[..., Substrate
     assert source(genesis=GENESIS).read().block == 1000
 
 
-def test_a_runtime_without_an_entry_is_refused_by_name(
+def test_an_upgrade_that_renames_an_entry_is_refused_by_name_and_one_that_names_it_back_is_read(
     node: Chain, source: Callable[..., SubstrateSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The connection was there before, with the old runtime decoded."""
+    live = source()
+    assert live.read().block == 1000
     renamed = node.metadata_hex.replace(b"RevealedCommitments".hex(), b"RevealedCommitmentz".hex())
-    monkeypatch.setattr(node, "metadata_hex", renamed)
-
-    with pytest.raises(ChainUnreadable, match=r"no storage entry Commitments\.RevealedCommitments"):
-        source().read()
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(node, "metadata_hex", renamed)
+        node.block, node.spec_version = 1001, 2
+        with pytest.raises(ChainUnreadable, match=r"no storage entry Commitments\.RevealedCommitments"):
+            live.read()
+    node.block, node.spec_version = 1002, 3
+    assert live.read().subnets["leoma"].neurons[0].hotkey == HOTKEYS[0]
 
 
 def test_nobody_at_the_address_is_told_with_the_address() -> None:

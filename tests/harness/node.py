@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 GENESIS = "0x" + "11" * 32
+STORAGE = {"state_queryStorageAt", "state_getKeysPaged", "state_getStorageAt", "state_getStorage"}
 _BESIDE = Path(__file__).parents[3] / "shared" / "data" / "subtensor_metadata_v14.hex.gz"
 
 
@@ -36,14 +37,20 @@ class Chain:
         self.block = 1000
         self.storage: dict[str, str] = {}
         self.requests: list[str] = []
-        self.drop_after: int | None = None
         self.genesis = GENESIS
         self.spec_version = 1
+        self.heal()
         self._config = RuntimeConfigurationObject(implements_scale_info=True, ss58_format=42)
         self._config.update_type_registry(load_type_registry_preset("core"))
         self._metadata = self._config.create_scale_object("MetadataVersioned", ScaleBytes(metadata_hex))
         self._metadata.decode()
         self._config.add_portable_registry(self._metadata)
+
+    def heal(self) -> None:
+        """No connection is dropped, no question about storage refused or left open."""
+        self.drop_after: int | None = None
+        self.refusal = ""
+        self.silent = False
 
     def put(self, module: str, entry: str, params: list[Any], value: Any) -> None:
         key = StorageKey.create_from_storage_function(module, entry, params, self._config, self._metadata)
@@ -116,8 +123,12 @@ def _conversation(chain: Chain) -> Callable[[ServerConnection], None]:
                 if chain.drop_after is not None and len(chain.requests) >= chain.drop_after:
                     connection.socket.close()
                     return
-                result = chain.answer(request["method"], request["params"])
-                connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+                result = {"result": chain.answer(request["method"], request["params"])}
+                if chain.silent and request["method"] in STORAGE:
+                    continue
+                if chain.refusal and request["method"] in STORAGE:
+                    result = {"error": {"code": 4003, "message": chain.refusal}}
+                connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], **result}))
         except ConnectionClosed:
             return
 

@@ -167,6 +167,25 @@ def test_unknown_keys_are_ignored(write: Callable[[Any], None]) -> None:
     assert chain_source.source().read().subnets["leoma"].neurons[0].uid == 1
 
 
+def test_a_subnet_of_another_name_is_an_unknown_key(write: Callable[[Any], None]) -> None:
+    write(content(subnets={"elsewhere": {"neurons": "x"}, "leoma": {"netuid": 7}}))
+    assert chain_source.source().read().subnets == {"leoma": Subnet(netuid=7)}
+
+
+def test_the_file_s_netuid_wins_over_the_knob_which_fills_in(
+    write: Callable[[Any], None], configure: Configure
+) -> None:
+    configure(LEOMA_NETUID="5", POOL_NETUID="6")
+    write(content(subnets={"leoma": {"netuid": 7}, "pool": {}}))
+    found = chain_source.source().read().subnets
+    assert (found["leoma"].netuid, found["pool"].netuid) == (7, 6)
+
+
+def test_a_block_that_does_not_say_when_it_was_stands(write: Callable[[Any], None]) -> None:
+    write({"block": 100})
+    assert chain_source.source().read().block == 100
+
+
 def test_a_large_snapshot_takes_several_pages_and_comes_back_whole(
     cloud: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
