@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 STATE_VERSION = 1
 SECONDS_FOR_A_LAST_SAVE = 20
@@ -42,7 +43,7 @@ class StateFolder:
 
     def announce(self, endpoint: str, api_url: str) -> None:
         """Tell `subnetctl` where the cloud and the API are."""
-        state = {"version": STATE_VERSION, "port": int(endpoint.rpartition(":")[2].strip("/") or 0)}
+        state = {"version": STATE_VERSION, "port": urlsplit(endpoint).port or 0}
         _write(self.path / "state.json", state)
         here = {"endpoint": endpoint, "api_url": api_url, "pid": os.getpid(), "state_version": STATE_VERSION}
         _write(self.path / "cloud.json", here)

@@ -141,6 +141,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=1024)
+    except socket.gaierror as error:
+        raise SettingError("HOST", host, f"an address or a name of this machine ({error.strerror})") from None
     except OSError as error:
         raise PortTaken(f"PORT {port} on HOST {host} cannot be listened on: {error.strerror}") from None
 

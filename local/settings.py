@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from chalicelib.kernel.settings import KernelSettings, SettingError, Settings, knob
+from chalicelib.kernel.settings import KernelSettings, SettingError, Settings, env_file, knob
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_CHAIN = ROOT / "local" / "chain.json"
@@ -26,8 +27,29 @@ def check_all() -> None:
         settings.current()
     kernel = KernelSettings.current()
     if kernel.environment == "production" and kernel.fetch_allow_private:
-        raise SettingError("FETCH_ALLOW_PRIVATE", "1", "0 together with ENVIRONMENT=production")
+        raise SettingError(
+            "FETCH_ALLOW_PRIVATE", _held("FETCH_ALLOW_PRIVATE"), "0 together with ENVIRONMENT=production"
+        )
+    if not LaptopSettings.current().state_dir:
+        raise SettingError("STATE_DIR", "", "a folder")
+    _check_endpoint(_held("AWS_ENDPOINT_URL"))
     chain_source()
+
+
+def _held(variable: str) -> str:
+    """The text of a variable, from where the settings read it."""
+    return os.environ.get(variable, env_file().get(variable, ""))
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """Whether it can be one at all; nothing is asked there."""
+    try:
+        parts = urlsplit(endpoint)
+        usable = not endpoint or (parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingError("AWS_ENDPOINT_URL", endpoint, "the http:// or https:// address of a cloud")
 
 
 def chain_source() -> str:

@@ -68,6 +68,13 @@ def test_what_was_announced_is_known_next_time_but_not_taken_for_running(path: P
     folder._lock = again.lock_descriptor  # the fixture closes this one
 
 
+def test_a_cloud_may_have_an_address_without_a_port(path: Path, folder: StateFolder) -> None:
+    for address in ("https://cloud.example", "https://cloud.example/aws/"):
+        folder.announce(address, "http://127.0.0.1:8000")
+        assert folder.last_port == 0
+        assert json.loads((path / "cloud.json").read_text())["endpoint"] == address
+
+
 def test_leftovers_of_a_killed_server_are_put_away(path: Path) -> None:
     (path / "tables").mkdir(parents=True)
     (path / "tmp" / "ministack-lambda-x").mkdir(parents=True)

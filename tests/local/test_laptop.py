@@ -119,6 +119,7 @@ def test_a_port_in_use_is_refused_before_anything_is_touched(own: Laptop) -> Non
     [
         ({"PORT": "http"}, "PORT holds 'http': it must be a whole number of at least 0 and at most 65535"),
         ({"MOUNTS": "leoma"}, "MOUNTS holds 'leoma': it must be"),
+        ({"HOST": "nowhere.invalid"}, "HOST holds 'nowhere.invalid': it must be an address or a name of this machine"),
     ],
 )
 def test_an_unusable_setting_ends_the_start_with_one_line(own: Laptop, variables: dict[str, str], said: str) -> None:

@@ -17,7 +17,13 @@ from local.settings import SAMPLE_CHAIN, chain_source, check_all, knobs_that_are
         ({"CHAIN_SYNC_SECONDS": "0"}, "CHAIN_SYNC_SECONDS holds '0': it must be"),
         ({"CHAIN_SOURCE": "chain.json"}, "CHAIN_SOURCE holds 'chain.json': it must be file:PATH"),
         ({"CHAIN_SOURCE": "ws:"}, "CHAIN_SOURCE holds 'ws:': it must be file:PATH"),
-        ({"ENVIRONMENT": "production", "FETCH_ALLOW_PRIVATE": "1"}, "FETCH_ALLOW_PRIVATE holds '1': it must be 0"),
+        (
+            {"ENVIRONMENT": "production", "FETCH_ALLOW_PRIVATE": "TRUE"},
+            "FETCH_ALLOW_PRIVATE holds 'TRUE': it must be 0",
+        ),
+        ({"STATE_DIR": ""}, "STATE_DIR holds '': it must be a folder"),
+        ({"AWS_ENDPOINT_URL": "localhost:4566"}, "AWS_ENDPOINT_URL holds 'localhost:4566': it must be the http://"),
+        ({"AWS_ENDPOINT_URL": "http://[::1"}, "AWS_ENDPOINT_URL holds 'http://[::1': it must be"),
     ],
 )
 def test_settings_are_checked_at_start(configure: Callable[..., None], variables: dict[str, str], said: str) -> None:
