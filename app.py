@@ -32,13 +32,16 @@ def jobs() -> tuple[Jobs, ...]:
 
 
 def build() -> App:
-    """An app with the mounts of the current settings; Chalice's own commands see the tasks as well."""
+    """An app with the mounts of the current settings; Chalice's own commands see their tasks as well."""
     built = App(APP_NAME, configure_logs=False)
     built.api.binary_types = ["*/*"]
-    mounts.mount_all(built, mounts.parse(KernelSettings.current().mounts, ROUTERS), ROUTERS)
+    mounted = mounts.parse(KernelSettings.current().mounts, ROUTERS)
+    mounts.mount_all(built, mounted, ROUTERS)
     if "AWS_CHALICE_CLI_MODE" in os.environ:
+        served = {"chain", *mounts.systems(mounted)}
         for declared in jobs():
-            built.register_blueprint(declared.blueprint)
+            if declared.system in served:
+                built.register_blueprint(declared.blueprint)
     return built
 
 

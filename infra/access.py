@@ -39,9 +39,14 @@ def use_items(stage: str, table: str, indexes: Iterable[str] = ()) -> dict[str, 
     return allow([*_READ_ITEMS, *_WRITE_ITEMS], _table_and_indexes(stage, table, indexes))
 
 
-def read_stream(table_key: str) -> dict[str, Any]:
+def read_stream(stage: str, table_key: str, table: str) -> list[dict[str, Any]]:
+    """Lambda looks whether a role may do all of it before it takes an event source."""
     actions = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
-    return allow(actions, [{"Fn::GetAtt": [table_key, "StreamArn"]}])
+    streams = names.arn("dynamodb", f"table/{names.physical(stage, table)}/stream/*")
+    return [
+        allow(actions, [{"Fn::GetAtt": [table_key, "StreamArn"]}]),
+        allow(["dynamodb:ListStreams"], [streams]),
+    ]
 
 
 def use_bucket(bucket_key: str) -> list[dict[str, Any]]:

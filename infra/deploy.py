@@ -103,7 +103,8 @@ def _pinned(config: dict[str, Any], stage: str, place: Place) -> dict[str, Any]:
 
 def _supplies(pinned: dict[str, Any], stage: str) -> Supplies:
     images = pinned["stages"][stage].get("images", {})
-    return Supplies(supply.publish_layers(client, stage), images, supply.existing_functions(client, stage))
+    layers = supply.publish_layers(client, stage, stages.systems(pinned, stage))
+    return Supplies(layers, images, supply.existing_functions(client, stage))
 
 
 def _template(pinned: dict[str, Any], stage: str, supplies: Supplies) -> dict[str, Any]:

@@ -31,12 +31,16 @@ class Fragment:
         return {key: resource for key, resource in self.resources.items() if resource["Type"] == kind}
 
 
-def load(system: str) -> Fragment:
+def load(system: str, stage: str = "") -> Fragment:
+    """`Deployed` adds what the laptop's runner does by itself."""
     document = yaml.safe_load((FOLDER / f"{system}.yaml").read_text("utf-8"))
-    unknown = set(document) - {"Resources", "Tasks"}
+    unknown = set(document) - {"Resources", "Deployed", "Tasks"}
     if unknown:
         raise ValueError(f"{system}.yaml: unknown sections {sorted(unknown)}")
     resources = document.get("Resources") or {}
+    for key, more in (document.get("Deployed") or {}).items() if stage != names.LOCAL else ():
+        given = resources.get(key, {})
+        resources[key] = given | more | {"Properties": given.get("Properties", {}) | more.get("Properties", {})}
     for key in resources:
         if not key.startswith(system.capitalize()):
             raise ValueError(f"{system}.yaml: {key} must start with {system.capitalize()}")

@@ -33,7 +33,7 @@ def extras(stage: str, config: dict[str, Any], supplies: Supplies) -> dict[str, 
         "APIHandler": _named(names.api_function(stage), "ApiRole", environment),
         "RestAPI": {"Properties": gateway.for_template()},
     }
-    for task in tasks.of_chalice():
+    for task in tasks.of_chalice(systems):
         key = names.logical(task.name)
         inside[key] = _named(names.physical(stage, task.name), f"{key}Role", environment)
         _use_layers(inside[key], task.layers, supplies)
@@ -71,7 +71,7 @@ def upload(client: Client, stage: str, packaged: dict[str, Any], out: Path) -> d
 def deploy(client: Client, stage: str, out: Path) -> str:
     """Package, upload, apply; answers the API's URL."""
     images = stages.read()["stages"][stage].get("images", {})
-    supplies = Supplies(supply.publish_layers(client, stage), images)
+    supplies = Supplies(supply.publish_layers(client, stage, stages.systems(stages.read(), stage)), images)
     packaged = upload(client, stage, package(stage, out, supplies), out)
     stack.apply(client, stage, packaged)
     outputs = stack.outputs(client("cloudformation"), stack.stack_name(stage))

@@ -73,16 +73,15 @@ class Api:
 
 def findings(api: Api) -> Iterator[Finding]:
     """Every check, in the order in which a reader would want to know."""
-    landing = api.ask("GET", "/", headers={"Accept": "application/json"})
-    yield _is("GET /", landing, 200)
+    listed = api.ask("GET", "/mounts.json")
+    yield _is("GET /mounts.json", listed, 200)
     yield _clock(api)
-    mounts = landing.json["mounts"] if landing.status == HTTPStatus.OK else []
+    mounts = listed.json["mounts"] if listed.status == HTTPStatus.OK else []
     for mount in mounts:
         prefix = mount["path"].rstrip("/")
         yield _is(f"GET {prefix}/openapi.json", api.ask("GET", f"{prefix}/openapi.json"), 200)
         yield _is(f"GET {prefix}/docs", api.ask("GET", f"{prefix}/docs"), 200)
-        for check in _OF_SYSTEM.get(mount["name"], []):
-            yield from check(api, prefix)
+        yield from _OF_SYSTEM[mount["name"]](api, prefix)
     yield _refusal("an unknown path", api.ask("GET", "/no/such/path"), 404, "route_not_found")
     yield _refusal("an undeclared method", api.ask("DELETE", "/time"), 405, "method_not_allowed")
 
@@ -95,21 +94,6 @@ def check(url: str) -> None:
         print(f"{'FAIL' if finding.wrong else 'ok  '} {finding.what}{': ' if finding.wrong else ''}{finding.wrong}")
     if failed:
         raise SmokeFailed(f"{failed} checks failed at {url}")
-
-
-def _leoma(api: Api, prefix: str) -> Iterator[Finding]:
-    """A stranger's good signature is told apart from a bad one: the verifier, the clock and the table all work."""
-    yield _is(f"GET {prefix}/health", api.ask("GET", f"{prefix}/health"), 200)
-    yield _is(f"GET {prefix}/blacklist", api.ask("GET", f"{prefix}/blacklist"), 200)
-    body = json.dumps({"hotkey": _stranger().address}).encode()
-    signed = signing.leoma(_stranger(), body) | {"Content-Type": "application/json"}
-    reply = api.ask("POST", f"{prefix}/blacklist", body=body, headers=signed)
-    yield _refusal("a stranger's signed request", reply, 401, "validator_not_registered")
-    reply = api.ask("POST", f"{prefix}/blacklist", body=body + b" ", headers=signed)
-    yield _refusal("a signature for other bytes", reply, 401, "signature_invalid")
-
-
-_OF_SYSTEM: dict[str, list[Callable[[Api, str], Iterator[Finding]]]] = {"leoma": [_leoma]}
 
 
 def _clock(api: Api) -> Finding:
@@ -143,6 +127,85 @@ def _stranger() -> Hotkey:
     """One key per run, registered nowhere."""
     public, secret = sr25519.pair_from_seed(os.urandom(32))
     return Hotkey(bytes(public), bytes(secret))
+
+
+def _leoma(api: Api, prefix: str) -> Iterator[Finding]:
+    """A stranger's good signature is told apart from a bad one: the verifier, the clock and the table all work."""
+    yield from _public(api, prefix, "/health", "/blacklist")
+    body = json.dumps({"hotkey": _stranger().address}).encode()
+    ask = functools.partial(api.ask, "POST", f"{prefix}/blacklist", headers=signing.leoma(_stranger(), body) | _JSON)
+    yield _refusal("leoma: a stranger's signed request", ask(body=body), 401, "validator_not_registered")
+    yield _refusal("leoma: a signature for other bytes", ask(body=body + b" "), 401, "signature_invalid")
+
+
+def _prism(api: Api, prefix: str) -> Iterator[Finding]:
+    """A signed submission of nothing leaves a used nonce behind, and no submission."""
+    yield from _public(api, prefix, "/health", "/v1/leaderboard")
+    ask = functools.partial(api.ask, "POST", f"{prefix}/v1/submissions")
+    empty = ask(body=b"{}", headers=signing.prism(_stranger(), b"{}") | _JSON)
+    if empty.code == "submissions_disabled":
+        yield _refusal("prism: a closed door", empty, 404, "submissions_disabled")
+        return
+    yield _refusal("prism: a signed submission of nothing", empty, 422, "invalid_request")
+    other = ask(body=b"{ }", headers=signing.prism(_stranger(), b"{}") | _JSON)
+    yield _refusal("prism: a signature for other bytes", other, 401, "invalid_signature")
+
+
+def _pool(api: Api, prefix: str) -> Iterator[Finding]:
+    yield from _public(api, prefix, "/health", "/api/v1/miners/leaderboard")
+    ask = functools.partial(api.ask, "GET", f"{prefix}/api/v1/miners/stats")
+    signed = signing.pool(_stranger())
+    yield _refusal("pool: a stranger's signed request", ask(headers=signed), 404, "miner_not_found")
+    later = signed | {"X-Timestamp": str(int(signed["X-Timestamp"]) + 1)}
+    yield _refusal("pool: a signature for another second", ask(headers=later), 401, "signature_invalid")
+
+
+def _experts(api: Api, prefix: str) -> Iterator[Finding]:
+    yield from _public(api, prefix, "/health")
+    made_up = {"Authorization": f"Bearer {_stranger().address}"}
+    reply = api.ask("GET", f"{prefix}/overview", headers=made_up)
+    yield _refusal("experts: a made-up token", reply, 401, "unauthorized")
+
+
+def _bitrecs(api: Api, prefix: str) -> Iterator[Finding]:
+    """A stranger checks a gist that is none: refused for what it is, unless the door is closed to all."""
+    yield from _public(api, prefix, "/health")
+    made_up = {"X-API-Key": _stranger().address}
+    reply = api.ask("GET", f"{prefix}/agent/temp-key", headers=made_up)
+    yield _refusal("bitrecs: a made-up key", reply, 401, "api_key_invalid")
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    payload = signing.bitrecs_payload(_stranger(), stamp, "nobody", "0" * 32)
+    ask = functools.partial(api.ask, "POST", f"{prefix}/check", headers=_JSON)
+    other = ask(body=json.dumps(payload | {"gist_id": "1" * 32}).encode())
+    if other.code in _CLOSED:
+        yield _refusal("bitrecs: a closed door", other, other.status, other.code)
+        return
+    yield _refusal("bitrecs: a signature for another gist", other, 400, "submission_signature_invalid")
+    signed = ask(body=json.dumps(payload).encode())
+    expected = (503, _NO_CHAIN_YET) if signed.code == _NO_CHAIN_YET else (400, "hotkey_not_registered")
+    yield _refusal("bitrecs: a stranger's signed check", signed, *expected)
+
+
+def _claims(api: Api, prefix: str) -> Iterator[Finding]:
+    yield from _public(api, prefix, "/health", "/epochs")
+
+
+def _public(api: Api, prefix: str, *paths: str) -> Iterator[Finding]:
+    for path in paths:
+        yield _is(f"GET {prefix}{path}", api.ask("GET", f"{prefix}{path}"), 200)
+
+
+_JSON = {"Content-Type": "application/json"}
+_NO_CHAIN_YET = "chain_unavailable"
+_CLOSED = {"uploads_disallowed", "submissions_disabled", "too_few_validators", "too_many_agents", "rate_limited"}
+_OF_SYSTEM: dict[str, Callable[[Api, str], Iterator[Finding]]] = {
+    "prism": _prism,
+    "pool": _pool,
+    "experts": _experts,
+    "bitrecs": _bitrecs,
+    "leoma": _leoma,
+    "claims": _claims,
+}
 
 
 if __name__ == "__main__":

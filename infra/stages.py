@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chalicelib.kernel import mounts
 from chalicelib.kernel.jobs import Task
 from chalicelib.kernel.settings import KernelSettings
 from infra import fragments, names, stores, tasks
@@ -61,7 +62,7 @@ def derived(config: dict[str, Any], pins: Mapping[str, Pin] | None = None) -> di
     stages = {}
     for stage, settings in config["stages"].items():
         pin = (pins or {}).get(stage) or pin_of(config, stage)
-        stages[stage] = _stage(stage, settings, pin)
+        stages[stage] = _stage(stage, settings, pin, systems(config, stage))
     functions = {task.name: _size(task) for task in tasks.of_chalice()}
     return {**config, "lambda_functions": functions, "stages": stages}
 
@@ -73,12 +74,12 @@ def variables(config: dict[str, Any], stage: str) -> dict[str, str]:
 
 def systems(config: dict[str, Any], stage: str) -> list[str]:
     """What a stage serves, by its MOUNTS; the claim server is the pool's."""
-    mounts = KernelSettings.load(variables(config, stage)).mounts
-    mounted = {mount.partition("=")[0].strip() for mount in mounts}
-    return [system for system in names.SYSTEMS if system in mounted or (system == "pool" and "claims" in mounted)]
+    listed = KernelSettings.load(variables(config, stage)).mounts
+    served = mounts.systems(mount.partition("=")[0].strip() for mount in listed)
+    return [system for system in names.SYSTEMS if system in served]
 
 
-def _stage(stage: str, settings: dict[str, Any], pin: Pin) -> dict[str, Any]:
+def _stage(stage: str, settings: dict[str, Any], pin: Pin, served: list[str]) -> dict[str, Any]:
     given = settings.get("environment_variables", {})
     environment = {
         **given,
@@ -87,7 +88,7 @@ def _stage(stage: str, settings: dict[str, Any], pin: Pin) -> dict[str, Any]:
         **_buckets(stage, given, pin),
     }
     functions = {}
-    for task in tasks.of_chalice():
+    for task in tasks.of_chalice(served):
         layers = [pin.layers[layer] for layer in task.layers if layer in pin.layers]
         role: dict[str, Any] = {"iam_role_arn": pin.role(stage, task.name)}
         functions[task.name] = role | ({"layers": layers} if layers else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from layers import build
 ROOT = Path(__file__).parent.parent
 
 
-def publish_layers(client: Client, stage: str) -> dict[str, tuple[str, str]]:
-    """Build the layers that tasks ask for and put them where CloudFormation finds them; names follow content."""
-    wanted = sorted({layer for task in tasks.declared() for layer in task.layers})
+def publish_layers(client: Client, stage: str, systems: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Build the layers that a stage's tasks ask for and put them where CloudFormation finds them, named by content."""
+    wanted = sorted({layer for task in tasks.of_stage(systems) for layer in task.layers})
     if not wanted:
         return {}
     bucket = stack.artifact_bucket(client, stage)

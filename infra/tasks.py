@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Collection
 
 from chalicelib.kernel.jobs import TASKS, Task
 from infra import names
+from infra.fragments import CHAIN
 
 _MODULES = ("chalicelib.kernel.tasks", *(f"chalicelib.{system}.tasks" for system in names.SYSTEMS))
 
@@ -23,6 +25,10 @@ def of_system(system: str) -> list[Task]:
     return [task for task in declared() if task.system == system]
 
 
-def of_chalice() -> list[Task]:
-    """Those that Chalice deploys; the others run in a container image."""
-    return [task for task in declared() if not task.image]
+def of_chalice(systems: Collection[str] = names.SYSTEMS) -> list[Task]:
+    """Those of some systems and the chain that Chalice deploys; the others run in a container image."""
+    return [task for task in of_stage(systems) if not task.image]
+
+
+def of_stage(systems: Collection[str]) -> list[Task]:
+    return [task for task in declared() if task.system in {CHAIN, *systems}]

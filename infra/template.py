@@ -38,7 +38,7 @@ def build(
 ) -> dict[str, Any]:
     """The whole template; `variables` hold the names of buckets (default: the environment, then `.env`)."""
     found = {**env_file(), **os.environ} if variables is None else variables
-    parts = [fragments.load(system) for system in (CHAIN, *systems)]
+    parts = [fragments.load(system, stage) for system in (CHAIN, *systems)]
     resources = {**watch.common(stage), **_api_role(parts, stage)}
     for part in parts:
         resources |= _system(part, stage, found)
@@ -177,7 +177,7 @@ def _own_tables(part: Fragment, stage: str) -> list[dict[str, Any]]:
         indexes = [index["IndexName"] for index in properties.get("GlobalSecondaryIndexes", [])]
         statements.append(grant(stage, properties["TableName"], indexes))
         if "StreamSpecification" in properties:
-            statements.append(access.read_stream(key))
+            statements += access.read_stream(stage, key, properties["TableName"])
     return statements
 
 

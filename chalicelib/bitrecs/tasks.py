@@ -57,7 +57,7 @@ def lost_sessions() -> None:
             telemetry.log("session lost", system="bitrecs", session=session_id)
 
 
-@jobs.every("snapshot_seconds", on=("sweep", "snapshots"))
+@jobs.every("snapshot_seconds", on=("sweep", "snapshots", "stream"), awake=False)
 def snapshots() -> None:
     """Lists, scores and weights, whenever something they show has changed."""
     tasks_snapshots.refresh()

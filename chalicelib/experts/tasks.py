@@ -76,7 +76,7 @@ def flip(event: Event) -> Event:
     return {"version_id": manifest["version_id"]}
 
 
-@jobs.every("round_seconds", on=("sweep", "start"))
+@jobs.every("round_seconds", on=("sweep", "start"), awake=False)
 def close_rounds() -> None:
     rounds.close_rounds()
 
@@ -93,6 +93,6 @@ def await_flows() -> None:
     rounds.await_flows()
 
 
-@jobs.every("overview_seconds", on=("sweep", "start"))
+@jobs.every("overview_seconds", on=("sweep", "start"), awake=False)
 def overview() -> None:
     rounds.write_overview()

@@ -1,7 +1,8 @@
 """Tasks (one Lambda function each) and periodic jobs, which a system's `tick` task runs when they are due.
 
-A schedule invokes `tick` each minute. A job's last success and its running lease stand in the system's table, so
-overlapping ticks, lost ticks and crashed runs all end the same way: the job runs once per interval.
+A schedule invokes `tick` each minute, and a table's stream may do so at once. A job's last success and its running
+lease stand in the system's table, so overlapping ticks, lost ticks and crashed runs all end the same way: the job runs
+once per interval.
 """
 
 from __future__ import annotations
@@ -44,12 +45,16 @@ class Task:
 
 @frozen
 class Job:
-    """Work repeated every so often; `on` names the commands that run it at once."""
+    """Work repeated every so often; `on` names the commands that run it at once, `stream` among them.
+
+    One that is not `awake` does not keep a deployed tick running from minute to minute, however short its interval.
+    """
 
     name: str
     interval: Callable[[], float]
     run: Callable[[], Any]
     on: tuple[str, ...]
+    awake: bool
 
 
 TASKS: dict[str, Task] = {}
@@ -95,19 +100,21 @@ class Jobs:
         return register
 
     def every(
-        self, interval: str, *, on: tuple[str, ...] = ("sweep",)
+        self, interval: str, *, on: tuple[str, ...] = ("sweep",), awake: bool = True
     ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
         """Declare periodic work; `interval` names the knob that holds its seconds."""
 
         def register(function: Callable[[], Any]) -> Callable[[], Any]:
             name = function.__name__.replace("_", "-")
-            self.jobs.append(Job(name, lambda: float(getattr(self.settings(), interval)), function, on))
+            self.jobs.append(Job(name, lambda: float(getattr(self.settings(), interval)), function, on, awake))
             return function
 
         return register
 
-    def shortest_interval(self) -> float:
-        return min((job.interval() for job in self.jobs if job.interval() > 0), default=60.0)
+    def shortest_interval(self, *, awake: bool = False) -> float:
+        """Of all jobs, or of those alone that keep a tick awake."""
+        intervals = (job.interval() for job in self.jobs if job.awake or not awake)
+        return min((interval for interval in intervals if interval > 0), default=60.0)
 
     def forget_leases(self) -> None:
         """After a start that knows that nothing of a former life still runs: no job waits for a dead one's lease."""
@@ -116,13 +123,16 @@ class Jobs:
                 self.table.update("JOB", job.name, "REMOVE #running_until", when="attribute_exists(#running_until)")
 
     def _tick(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Run what is due, or at once what a command names; repeat until `seconds` are over."""
+        """Run what is due, or at once what a command names; repeat while `seconds` last and a job is urgent."""
+        if "Records" in event:
+            self._report(self._run_now([job for job in self.jobs if "stream" in job.on]))
+            return {"batchItemFailures": []}
         command = event.get("run", "due")
         if command != "due":
             return self._report(self._run_now([job for job in self.jobs if command in job.on]))
         deadline = clock.monotonic() + float(event.get("seconds", 0))
         outcome = self._run_due()
-        nap = max(self.shortest_interval(), _SHORTEST_NAP_SECONDS)
+        nap = max(self.shortest_interval(awake=True), _SHORTEST_NAP_SECONDS)
         while clock.monotonic() + nap < deadline:
             clock.sleep(nap)
             outcome |= self._run_due()

@@ -30,6 +30,11 @@ def parse(mounts: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def systems(mounted: Iterable[str]) -> set[str]:
+    """Whose tables and tasks the mounts need: the claim server is the pool's."""
+    return {"pool" if name == "claims" else name for name in mounted}
+
+
 def mount_all(app: App, mounted: Mapping[str, str], routers: Mapping[str, Router]) -> None:
     """Mount each system; the landing page gives way to a system at `/` whose specification has a `/` of its own."""
     titles: dict[str, tuple[str, str]] = {}

@@ -141,7 +141,7 @@ def _object(value: Any) -> Lookup:
 # --- samples, scores, ranks
 
 
-@jobs.every("fold_interval")
+@jobs.every("fold_interval", on=("sweep", "stream"), awake=False)
 def folding() -> None:
     """Let new samples appear in lists and task views."""
     fold.fold()

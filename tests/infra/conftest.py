@@ -107,9 +107,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, deployment_cloud: Cloud, 
 
 
 def settle(path: Path, admin: Wallet) -> None:
-    """What an operator would set: an admin, a chain; and one state machine, so that there is one to run."""
+    """What an operator would set: an admin, a chain, in prod one system alone; and a state machine, to run one."""
     file = path / ".chalice" / "config.json"
     config = json.loads(file.read_text("utf-8"))
+    config["stages"]["prod"]["environment_variables"]["MOUNTS"] = "leoma=/leoma"
     for stage in config["stages"].values():
         stage["environment_variables"] |= {
             "LEOMA_ADMIN_HOTKEYS": admin.hotkey,

@@ -74,6 +74,17 @@ def test_a_state_machine_runs_the_deployed_task(deployed: str, deployment_cloud:
     assert head(deployment_cloud, "dev")
 
 
+def test_a_table_s_stream_starts_the_work_that_no_schedule_would_do_in_time(
+    deployed: str, deployment_cloud: Cloud
+) -> None:
+    """Leoma's schedule does not fire here."""
+    tables, table = deployment_cloud.client("dynamodb"), "subnet-functions-dev-leoma"
+    job = {"pk": {"S": "JOB"}, "sk": {"S": "folding"}}
+    assert "Item" not in tables.get_item(TableName=table, Key=job)
+    tables.put_item(TableName=table, Item={"pk": {"S": "T#s:probe"}, "sk": {"S": "somebody"}})
+    until(60, lambda: "last_success_at" in tables.get_item(TableName=table, Key=job).get("Item", {}))
+
+
 def test_deploying_again_restores_what_a_chalice_deploy_typed_by_hand_overwrote(
     deployed: str, checkout: Checkout
 ) -> None:

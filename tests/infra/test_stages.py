@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import app
 from infra import stages, tasks, template
 from infra.stages import Pin
 
@@ -94,6 +96,20 @@ def test_a_stage_holds_what_it_mounts(config: dict[str, Any], mounts: str, expec
     config["stages"]["dev"]["environment_variables"]["MOUNTS"] = mounts
     assert stages.systems(config, "dev") == expected
     assert stages.systems(config, "prod") == ["prism", "pool", "experts", "bitrecs", "leoma"]
+
+
+@pytest.mark.parametrize("mount", ["prism=/", "pool=/pool", "experts=/x", "bitrecs=/", "leoma=/leoma", "claims=/"])
+def test_a_stage_with_one_system_is_told_of_its_functions_and_roles_alone(
+    config: dict[str, Any], configure: Callable[..., None], mount: str
+) -> None:
+    """Chalice would ask for roles that the stack did not make, and AWS would refuse the function."""
+    config["stages"]["dev"]["environment_variables"]["MOUNTS"] = mount
+    dev = stages.derived(config)["stages"]["dev"]
+    resources = template.build("dev", systems=stages.systems(config, "dev"), variables={})["Resources"].values()
+    made = {r["Properties"]["RoleName"] for r in resources if r["Type"] == "AWS::IAM::Role"}
+    assert {function["iam_role_arn"].rpartition("/")[2] for function in dev["lambda_functions"].values()} <= made
+    configure(MOUNTS=mount, AWS_CHALICE_CLI_MODE="true")
+    assert {function.name for function in app.build().pure_lambda_functions} == set(dev["lambda_functions"])
 
 
 def test_the_file_has_one_line_per_function() -> None:

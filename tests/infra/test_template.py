@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+import app
+from chalicelib.kernel.jobs import Job
+from chalicelib.leoma.store import ALL_VOTERS
 from infra import machines, names, tasks, template
+from local.ticker import SECONDS_OF_A_SCHEDULE
 
 STAGES = ("local", "dev", "prod")
 
@@ -83,14 +88,15 @@ def test_no_permission_has_a_wildcard_but_for_what_lies_inside_a_named_thing(
 
 
 def is_named(resource: Any) -> bool:
-    """Objects of a bucket, streams of a log group and executions of a machine cannot be listed beforehand."""
+    """Objects of a bucket, streams of a log group or a table, executions of a machine: none can be listed."""
     text = str(resource.get("Fn::Sub") or resource.get("Fn::Join") or resource.get("Fn::GetAtt"))
     if "*" not in text:
         return True
     if "Fn::Join" in resource:
         return bool(resource["Fn::Join"][1][1:] == ["/*"])
-    named = text.removesuffix(":*")
-    return "*" not in named and (":log-group:/aws/lambda/" in named or ":execution:" in named)
+    named = text.removesuffix("*")
+    inside = (":log-group:/aws/lambda/", ":execution:", "/stream/")
+    return named.endswith((":", "/stream/")) and "*" not in named and any(part in named for part in inside)
 
 
 def test_every_task_reads_the_chain_copy_and_only_its_sync_writes_it(resources: dict[str, Any]) -> None:
@@ -116,6 +122,70 @@ def test_each_system_ticks_once_a_minute_and_the_chain_is_synced(resources: dict
     for schedule in schedules.values():
         assert schedule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
         assert schedule["Properties"]["Target"]["DeadLetterConfig"]
+
+
+def urgent(system: str) -> list[Job]:
+    """What keeps a deployed tick of a system awake from minute to minute."""
+    (jobs,) = (found for found in app.jobs() if found.system == system)
+    return [job for job in jobs.jobs if job.awake and 0 < job.interval() < SECONDS_OF_A_SCHEDULE]
+
+
+def test_nothing_but_the_chain_s_sync_runs_while_nobody_calls() -> None:
+    assert [job.name for job in urgent("chain")] == ["sync"]
+    assert not [job.name for system in names.SYSTEMS for job in urgent(system)]
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_a_job_that_a_stream_starts_has_one_that_leaves_out_what_the_jobs_write(stage: str) -> None:
+    resources = template.build(stage, variables={})["Resources"]
+    started = {jobs.system for jobs in app.jobs() for job in jobs.jobs if "stream" in job.on}
+    sources = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
+    assert {str(source["Properties"]["FunctionName"]).split("-")[-2] for source in sources} == started
+    for source in sources:
+        table, attribute = source["Properties"]["EventSourceArn"]["Fn::GetAtt"]
+        assert attribute == "StreamArn"
+        assert resources[table]["Properties"]["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
+        assert not started_by(source, "JOB", "folding")
+        assert not started_by(source, "STATE", "snapshots")
+
+
+def started_by(source: dict[str, Any], *key: str) -> bool:
+    """Whether a write under a key passes a filter of the source."""
+    return any(
+        all(
+            any(passes(rule, text) for rule in json.loads(each["Pattern"])["dynamodb"]["Keys"][name]["S"])
+            for name, text in zip(("pk", "sk"), key, strict=True)
+        )
+        for each in source["Properties"]["FilterCriteria"]["Filters"]
+    )
+
+
+def passes(rule: str | dict[str, Any], text: str) -> bool:
+    if isinstance(rule, str):
+        return rule == text
+    return text.startswith(rule["prefix"]) if "prefix" in rule else text not in rule["anything-but"]
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "starts"),
+    [
+        ("LeomaFold", ("T#00000007", "5Validator"), True),
+        ("LeomaFold", ("T#00000007", ALL_VOTERS), False),
+        ("LeomaFold", ("WRITER", "5Validator"), False),
+        ("BitrecsSnapshots", ("STATE", "scores"), True),
+        ("BitrecsSnapshots", ("STATE", "counters"), True),
+        ("BitrecsSnapshots", ("SETS", "CURRENT"), True),
+        ("BitrecsSnapshots", ("SESSIONS", "LIVE"), False),
+    ],
+)
+def test_a_stream_starts_a_tick_for_what_it_works_on(source: str, key: tuple[str, str], starts: bool) -> None:
+    assert started_by(template.build("dev", variables={})["Resources"][source], *key) is starts
+
+
+def test_the_laptop_has_no_streams_for_its_runner_looks_often_enough() -> None:
+    resources = template.build("local", variables={})["Resources"]
+    assert not of_type(resources, "AWS::Lambda::EventSourceMapping")
+    assert "StreamSpecification" not in str(resources)
 
 
 def test_a_stage_may_hold_one_system_alone() -> None:

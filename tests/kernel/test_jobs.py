@@ -27,7 +27,7 @@ class Shop:
         self.done: list[str] = []
         self.broken = False
         self.jobs.every("fast", on=("sweep", "chain"))(self.count)
-        self.jobs.every("slow")(self.report_sales)
+        self.jobs.every("slow", on=("sweep", "stream"))(self.report_sales)
 
     def count(self) -> None:
         self.done.append("count")
@@ -120,15 +120,42 @@ def test_an_interval_of_zero_switches_a_job_off(shop: Shop, monkeypatch: pytest.
     assert shop.jobs.shortest_interval() == 100
 
 
-def test_a_tick_repeats_until_its_seconds_are_over(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A schedule fires once a minute; what is due more often repeats inside."""
+@pytest.fixture
+def sleepless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Naps pass at once."""
     moments = {"now": 0.0}
     monkeypatch.setattr("chalicelib.kernel.clock.monotonic", lambda: moments["now"])
     monkeypatch.setattr("chalicelib.kernel.clock.now", lambda: NOW + moments["now"])
     monkeypatch.setattr("chalicelib.kernel.clock.sleep", lambda seconds: moments.update(now=moments["now"] + seconds))
+
+
+def test_a_tick_repeats_until_its_seconds_are_over(shop: Shop, sleepless: None) -> None:
+    """A schedule fires once a minute; what is due more often repeats inside."""
     shop.tick(seconds=55)
     assert shop.done.count("count") == 6
     assert shop.done.count("report") == 1
+
+
+def test_a_job_that_can_wait_keeps_no_tick_awake(shop: Shop, sleepless: None) -> None:
+    """A deployment that nobody uses must not pay for naps."""
+    del shop.jobs.jobs[:]
+    shop.jobs.every("fast", awake=False)(shop.count)
+    shop.tick(seconds=55)
+    assert shop.done == ["count"]
+    assert shop.jobs.shortest_interval() == 10
+
+
+def test_a_table_s_stream_runs_its_jobs_at_once_and_takes_the_whole_batch(shop: Shop) -> None:
+    shop.tick()
+    assert list(shop.tick(Records=[{}]).values()) == [[]]
+    assert shop.done == ["count", "report", "report"]
+
+
+def test_a_stream_s_batch_comes_again_when_its_job_failed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.jobs.table.update("JOB", "report-sales", "SET #running_until = :until", until=NOW + 300)
+    monkeypatch.setattr(jobs_module, "_WAIT_FOR_A_RUNNING_JOB_SECONDS", 0.05)
+    with pytest.raises(JobsFailed):
+        shop.tick(Records=[{}])
 
 
 def test_a_lost_answer_to_the_claim_does_not_lose_the_run(shop: Shop) -> None:
