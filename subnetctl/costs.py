@@ -43,11 +43,11 @@ LOG_BYTES = 500
 # Read and write units of an idle minute, and whether its tick works the whole minute.
 IDLE = {
     "chain": (40, 50, True),
-    "prism": (30, 20, False),
+    "prism": (10, 10, False),
     "pool": (30, 20, False),
-    "experts": (80, 80, True),
-    "bitrecs": (80, 30, True),
-    "leoma": (160, 140, True),
+    "experts": (20, 20, False),
+    "bitrecs": (20, 20, False),
+    "leoma": (20, 20, False),
 }
 
 
@@ -126,12 +126,15 @@ BUDGETS = (
     ),
     Budget("experts", "dashboards", _looks, requests=2, reads=4),
     Budget("bitrecs", "submissions", _submissions, reads=40, writes=60, puts=2, gets=2, gb_seconds=3 * 2),
-    Budget("bitrecs", "evaluations", lambda load: 5 * _submissions(load), requests=60, reads=120, writes=240, puts=10),
+    Budget(
+        "bitrecs", "evaluations", lambda load: 5 * _submissions(load), requests=60, reads=120, writes=240, puts=10,
+        gb_seconds=0.5 * 10,
+    ),
     Budget("bitrecs", "heartbeats", lambda load: load.validators * 24 * 120, reads=4, writes=4),
     Budget("bitrecs", "dashboards", _looks, requests=4, reads=20),
     Budget(
         "leoma", "samples, by the hundred", lambda load: load.validators * load.tasks_per_day * -(-load.miners // 100),
-        reads=40, writes=250, puts=1,
+        reads=40, writes=250, puts=1, gb_seconds=0.5 * 2,
     ),
     Budget("leoma", "ranks and weights", _tempos, requests=2, reads=40),
     Budget("leoma", "dashboards", _looks, requests=7, reads=60),

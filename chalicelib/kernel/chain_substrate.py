@@ -132,8 +132,8 @@ class _Look:
 
         def inherited(hotkey: str, net: int) -> int:
             own, key = held[hotkey, net], (hotkey, netuid)
-            given = sum(own * share // _U64 for share, _child in children[key] or ())
-            brought = sum(held[owner, net] * share // _U64 for share, owner in parents[key] or ())
+            given: int = sum(own * share // _U64 for share, _child in children[key] or ())
+            brought: int = sum(held[owner, net] * share // _U64 for share, owner in parents[key] or ())
             return max(0, own - given) + brought
 
         weight = self._one("SubtensorModule", "TaoWeight") or 0

@@ -43,7 +43,7 @@ def test_ticks_are_as_large_and_as_long_as_the_registry_says() -> None:
     assert set(ticks) == set(costs.IDLE)
     assert set(ticks.values()) == {costs.TICK_MEMORY_GB * 1024}
     assert costs.TICK_SECONDS == schedules._REPEAT_SECONDS
-    busy = {jobs.system for jobs in app_module.jobs() if jobs.shortest_interval() < costs.TICK_SECONDS}
+    busy = {jobs.system for jobs in app_module.jobs() if jobs.shortest_interval(awake=True) < costs.TICK_SECONDS}
     assert busy == {system for system, (_, _, whole) in costs.IDLE.items() if whole}
 
 
@@ -53,7 +53,7 @@ def test_an_idle_minute_costs_no_more_than_the_bill_says(
 ) -> None:
     configure(CHAIN_SOURCE=f"file:{ROOT / 'local' / 'chain.json'}")
     for jobs in app_module.jobs():
-        step = max(jobs.shortest_interval(), 0.2)
+        step = max(jobs.shortest_interval(awake=True), 0.2)
         freeze(NOW)
         jobs._run_due()
         with counted() as spent:
