@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
+import tomllib
 import types
 import typing
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -16,6 +20,14 @@ from .routing import Route, Router
 _REF = "#/components/schemas/{model}"
 _NOT_A_WORD = re.compile(r"[^a-z0-9]+")
 _VARIABLE = re.compile(r"\{(\w+)\}")
+_CHALICELIB = Path(__file__).parent.parent
+# What any route may answer besides its own refusals.
+_ALWAYS = {
+    429: "The gateway's throttle; `Retry-After` says for how long.",
+    500: "A fault of ours; the log knows more under `X-Request-Id`.",
+    503: "A store does not answer, or the operator has paused writing; the same request may succeed later.",
+}
+_INVALID = "Fields or parameters are missing or of the wrong kind; `detail` lists each with its place."
 _ERROR_SCHEMA = {
     "type": "object",
     "description": "Every refusal: what was wrong, and a stable code.",
@@ -39,9 +51,12 @@ def document(router: Router, version: str, prefix: str) -> dict[str, Any]:
         ref_template=_REF,
         schema_generator=GenerateJsonSchema,
     )
+    words = glossary(router.system)
+    for name, schema in schemas.get("$defs", {}).items():
+        _describe(name, schema, words)
     paths: dict[str, dict[str, Any]] = {}
     for route in listed:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, words)
     return {
         "openapi": "3.1.0",
         "info": {"title": router.title, "version": version, "description": router.description},
@@ -54,12 +69,31 @@ def document(router: Router, version: str, prefix: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
+@functools.cache
+def glossary(system: str) -> dict[str, dict[str, str]]:
+    """What fields mean (`fields`) and what bodies look like (`examples`): the system's words before the common ones."""
+    found: dict[str, dict[str, str]] = {"fields": {}, "examples": {}}
+    for folder in ("kernel", system):
+        file = _CHALICELIB / folder / "glossary.toml"
+        for part, words in (tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}).items():
+            found[part] |= words
+    return found
+
+
+def _describe(name: str, schema: dict[str, Any], words: dict[str, dict[str, str]]) -> None:
+    for field, shape in schema.get("properties", {}).items():
+        if not shape.get("description") and (known := words["fields"].get(field)):
+            shape["description"] = known
+    if name in words["examples"]:
+        schema["examples"] = [json.loads(words["examples"][name], strict=False)]
+
+
+def _operation(route: Route, words: dict[str, dict[str, str]]) -> dict[str, Any]:
     summary, _, description = (route.handler.__doc__ or route.handler.__name__).strip().partition("\n")
     operation: dict[str, Any] = {
         "operationId": _NOT_A_WORD.sub("_", route.id.lower()).strip("_"),
         "summary": summary.strip(),
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [*_path_parameters(route, words["fields"]), *_query_parameters(route, words["fields"])],
         "responses": _responses(route),
     }
     if description.strip():
@@ -72,14 +106,15 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
+def _path_parameters(route: Route, words: dict[str, str]) -> list[dict[str, Any]]:
+    shape = {"type": "string"}
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "description": words.get(name, ""), "schema": shape}
         for name in _VARIABLE.findall(route.path)
     ]
 
 
-def _query_parameters(route: Route) -> list[dict[str, Any]]:
+def _query_parameters(route: Route, words: dict[str, str]) -> list[dict[str, Any]]:
     contract = route.query_contract
     if not contract:
         return []
@@ -90,7 +125,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
             "name": name,
             "in": "query",
             "required": name in required,
-            "description": shape.pop("description", ""),
+            "description": shape.pop("description", "") or words.get(name, ""),
             "schema": shape,
         }
         for name, shape in schema["properties"].items()
@@ -104,8 +139,10 @@ def _responses(route: Route) -> dict[str, Any]:
         success["content"] = {route.content_type: {"schema": _schema(returned)}}
     elif route.content_type != "application/json":
         success["content"] = {route.content_type: {}}
-    refusals = dict(route.auth.refusals if route.auth else {}) | route.refusals
-    if route.body_contract:
+    refusals = _ALWAYS | dict(route.auth.refusals if route.auth else {}) | route.refusals
+    if route.body_contract or route.query_contract:
+        refusals.setdefault(422, _INVALID)
+    if route.method in {"POST", "PUT", "PATCH"}:
         refusals.setdefault(413, "The body is too large.")
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     documented = {str(status): {"description": text, "content": error} for status, text in sorted(refusals.items())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -11,7 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import app as app_module
-from chalicelib.kernel import pages, settings
+from chalicelib.kernel import openapi, pages, settings
 from chalicelib.kernel.routing import Router
 from tests.harness.client import Client
 from tests.harness.cloud import empty_cloud
@@ -43,6 +44,50 @@ def test_the_document_is_valid_openapi_3_1(client: Client, name: str) -> None:
     assert found["openapi"].startswith("3.1")
     assert found["servers"] == [{"url": f"/{name}"}]
     assert [error.message for error in OpenAPIV31SpecValidator(found).iter_errors()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_and_parameter_says_what_it_is(client: Client, name: str) -> None:
+    found = document(client, name)
+    fields = [
+        f"{model}.{field}"
+        for model, schema in found["components"]["schemas"].items()
+        for field, shape in schema.get("properties", {}).items()
+        if not shape.get("description")
+    ]
+    parameters = [
+        f"{method} {path} {parameter['name']}"
+        for path, methods in found["paths"].items()
+        for method, operation in methods.items()
+        for parameter in operation["parameters"]
+        if not parameter["description"]
+    ]
+    assert fields + parameters == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_body_has_an_example_that_its_contract_takes(name: str) -> None:
+    """A wrong kind of name in the glossary would be an example that nobody sees."""
+    router: Router = app_module.ROUTERS[name]
+    examples = openapi.glossary(router.system)["examples"]
+    for contract in {route.body_contract for route in router.routes if route.listed and route.body_contract}:
+        contract.model_validate(json.loads(examples[contract.__name__], strict=False))
+
+
+def test_glossaries_explain_nothing_that_is_not_there() -> None:
+    named: set[str] = set()
+    for router in app_module.ROUTERS.values():
+        found = openapi.document(router, "0", "/")
+        schemas = found["components"]["schemas"]
+        named |= {*schemas, *(field for schema in schemas.values() for field in schema.get("properties", {}))}
+        named |= {
+            parameter["name"]
+            for methods in found["paths"].values()
+            for operation in methods.values()
+            for parameter in operation["parameters"]
+        }
+    words = [openapi.glossary(router.system) for router in app_module.ROUTERS.values()]
+    assert {word for one in words for part in one.values() for word in part} <= named
 
 
 @pytest.mark.parametrize("name", NAMES)
