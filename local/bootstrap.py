@@ -42,6 +42,7 @@ class Environment:
     holds: str
     install: tuple[str, ...]
     watched: tuple[str, ...]
+    extras: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -64,7 +65,7 @@ class Environment:
 
 # Compatible: a path in a file rather than an import hook that every start and every function would load.
 _EDITABLE = ("--config-settings", "editable_mode=compat", "-e", ".")
-PROJECT = Environment(".venv", "the project", _EDITABLE, ("pyproject.toml", "requirements.txt"))
+PROJECT = Environment(".venv", "the project", _EDITABLE, ("pyproject.toml", "requirements.txt"), ("server",))
 CLOUD = Environment(
     ".envs/cloud",
     "the embedded cloud",
@@ -181,6 +182,7 @@ def ensure(environment: Environment, extras: tuple[str, ...] = ()) -> None:
     stamp = installed(environment)
     had = stamp.get("extras")
     known = {str(extra) for extra in had} if isinstance(had, list) else set()
+    extras = (*environment.extras, *extras)
     if stamp.get("key") == environment.key() and known.issuperset(extras):
         return
     progress = Progress(f"installing {environment.holds} into {environment.folder}", sys.stderr)

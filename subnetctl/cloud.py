@@ -32,9 +32,14 @@ def laptop() -> dict[str, Any] | None:
     return found
 
 
+def is_given() -> bool:
+    """Whether the environment names a cloud other than the laptop's."""
+    return bool(aws.endpoint("dynamodb")) or KernelSettings.current().stage != "local"
+
+
 def connect() -> None:
     """Point every AWS client of this process at the right cloud."""
-    if os.environ.get("AWS_ENDPOINT_URL") or aws.endpoint("dynamodb") or KernelSettings.current().stage != "local":
+    if is_given():
         return
     running = laptop()
     if running is None:

@@ -11,9 +11,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from chalicelib.kernel import aws, chain
-from chalicelib.kernel.pages import VERSION
 from chalicelib.kernel.settings import KernelSettings
-from infra import template
+from chalicelib.kernel.version import VERSION
 
 _PATIENCE_SECONDS = 10
 _SKEW_SECONDS = 60
@@ -30,10 +29,12 @@ class Finding:
     remedy: str = ""
 
 
-def examine(url: str, hotkey: str = "") -> list[Finding]:
-    """Everything that can be told from here; a look that fails is a finding, not an end."""
-    looks: list[Callable[[], Iterator[Finding]]] = [lambda: _api(url), _stores, _chain]
-    if hotkey:
+def examine(url: str, hotkey: str = "", *, cloud: bool = True) -> list[Finding]:
+    """Everything that can be told from here; a look that fails is a finding, not an end. Without a cloud: the API."""
+    looks: list[Callable[[], Iterator[Finding]]] = [lambda: _api(url)]
+    if cloud:
+        looks += [_stores, _chain]
+    if cloud and hotkey:
         looks.append(lambda: _registration(hotkey))
     return [finding for look in looks for finding in look()]
 
@@ -55,6 +56,8 @@ def _api(url: str) -> Iterator[Finding]:
 
 
 def _stores() -> Iterator[Finding]:
+    from infra import template  # noqa: PLC0415 - loads all that is deployed
+
     resources = template.build(KernelSettings.current().stage)["Resources"].values()
     for resource in resources:
         properties = resource["Properties"]

@@ -97,11 +97,16 @@ def doctor(
     url: Annotated[str | None, typer.Option(help="URL of the API; default: the laptop's.")] = None,
     hotkey: Annotated[str, typer.Option("--address", help="A hotkey whose registration is looked up.")] = "",
 ) -> None:
-    """Look at everything that usually goes wrong, and say what to do about it."""
-    cloud.connect()
+    """Look at everything that usually goes wrong, and say what to do about it.
+
+    With --url and no credentials of its operator, that is the API, both clocks and the version.
+    """
     running = cloud.laptop()
+    reachable = cloud.is_given() or running is not None or url is None
+    if reachable:
+        cloud.connect()
     address = url or (str(running["api_url"]) if running else "http://127.0.0.1:8000")
-    findings = [dataclasses.asdict(finding) for finding in examine(address.rstrip("/"), hotkey)]
+    findings = [dataclasses.asdict(finding) for finding in examine(address.rstrip("/"), hotkey, cloud=reachable)]
     for finding in findings:
         finding["remedy"] = "" if finding["well"] else finding["remedy"]
     terminal.rows(findings, ("what", "well", "found", "remedy"))
@@ -196,6 +201,8 @@ def main() -> None:
         _end(f"{refused.status}: {refused.detail}", refused.code)
     except flows.TaskFailed as failure:
         _end(str(failure), failure.kind)
+    except ModuleNotFoundError as missing:
+        _end(f"this needs {missing.name}, which comes with `pip install 'subnet-functions[server]'`", "server_missing")
     except (OSError, RuntimeError) as error:
         _end(str(error), type(error).__name__)
 

@@ -11,8 +11,8 @@ from . import clock, codec
 from .errors import NotFound
 from .http import Answer, Request
 from .routing import Handler, Router
+from .version import VERSION
 
-VERSION = "0.1.0"
 _SITE = Path(__file__).parent.parent / "site"
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' https: http:; "

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_extras_are_added_and_kept(machine: Machine) -> None:
     (machine.root / "watched.txt").write_text("one==2")
     ensure(ENVIRONMENT)
     assert machine.installed == [["-e", "."], ["-e", ".[dev]"], ["-e", ".[dev]"]]
+
+
+def test_what_the_project_always_needs_is_installed_with_or_without_more(machine: Machine) -> None:
+    always = replace(ENVIRONMENT, extras=("server",))
+    ensure(always)
+    ensure(always)
+    ensure(always, ("dev",))
+    assert machine.installed == [["-e", ".[server]"], ["-e", ".[dev,server]"]]
 
 
 def test_another_interpreter_gets_an_environment_of_its_own(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
