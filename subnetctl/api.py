@@ -28,6 +28,7 @@ class Reply:
 
     status: int
     body: Any
+    is_json: bool = True
 
     @property
     def ok(self) -> bool:
@@ -40,6 +41,8 @@ class Reply:
 
     def expected(self) -> Any:
         """The body of a success; a refusal is raised with the server's own words."""
+        if self.ok and not self.is_json:
+            raise Refused(self.status, "the answer is not JSON: is this the base URL of the mount?", "not_the_api")
         if not self.ok:
             code = self.body.get("code", "refused") if isinstance(self.body, dict) else "refused"
             raise Refused(self.status, self.detail, str(code))
@@ -68,4 +71,4 @@ def call(method: str, url: str, *, body: Any = None, headers: dict[str, str] | N
     try:
         return Reply(answer.status, json.loads(text))
     except ValueError:
-        return Reply(answer.status, {"detail": text[:200].decode("utf-8", "replace"), "code": "no_json"})
+        return Reply(answer.status, {"detail": text[:200].decode("utf-8", "replace"), "code": "no_json"}, is_json=False)

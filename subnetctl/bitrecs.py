@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,7 +12,7 @@ from chalicelib.bitrecs import domain_views, store, store_work, tasks_sets
 from chalicelib.bitrecs.contracts import BitrecsSettings
 from chalicelib.kernel import clock, flows, keys
 
-from . import api, cloud, terminal, wallets
+from . import api, clients, cloud, terminal, wallets
 
 app = typer.Typer(no_args_is_help=True, help="Artifact submissions and their evaluation.")
 api_key = typer.Typer(no_args_is_help=True, help="Keys for the routes that are not public.")
@@ -31,7 +30,6 @@ for name, group in (
     app.add_typer(group, name=name)
 
 _CLIENT_VERSION = "2.0.2"
-_NONCE_BYTES = 16
 
 Url = Annotated[str | None, typer.Option(help="Base URL of the mount; default: the laptop's.")]
 Account = Annotated[str, typer.Option("--github-account", help="GitHub account that owns the gist.")]
@@ -168,8 +166,9 @@ def check(
 ) -> None:
     """Have an artifact checked before anything goes on chain."""
     signer = wallets.load(wallet_name, hotkey, wallet_path)
-    body = _body(signer, github_account, gist_id, created_at)
-    terminal.result(_post(f"{cloud.api_url(url, 'bitrecs')}/check", body, {}, 200), human="the artifact is in order")
+    bitrecs = clients.Bitrecs(cloud.api_url(url, "bitrecs"), signer)
+    found = bitrecs.check(created_at or _created_at(gist_id), github_account, gist_id)
+    terminal.result(found, human="the artifact is in order")
 
 
 @app.command()
@@ -186,18 +185,9 @@ def submit(
 ) -> None:
     """Submit an artifact whose commitment is on chain."""
     signer = wallets.load(wallet_name, hotkey, wallet_path)
-    body = _body(signer, github_account, gist_id, created_at)
-    stamp = str(int(time.time()))
-    nonce, t_nonce = clock.new_hex(_NONCE_BYTES), clock.new_hex(_NONCE_BYTES)
-    signed = f"{_payload(body)}:{nonce}:{t_nonce}:{client_version}:{stamp}"
-    headers = {
-        "X-Signature": signer.sign(signed.encode()).hex(),
-        "X-Timestamp": stamp,
-        "X-Nonce": nonce,
-        "X-T-Nonce": t_nonce,
-        **({"X-ORTK": openrouter_key} if openrouter_key else {}),
-    }
-    accepted = _post(f"{cloud.api_url(url, 'bitrecs')}/submit", body, headers, 201)
+    bitrecs = clients.Bitrecs(cloud.api_url(url, "bitrecs"), signer)
+    made_at = created_at or _created_at(gist_id)
+    accepted = bitrecs.submit(made_at, github_account, gist_id, version=client_version, openrouter_key=openrouter_key)
     terminal.result(accepted, human=f"accepted as {accepted['artifact_id']}")
 
 
@@ -206,7 +196,7 @@ def queue(
     stage: Annotated[str, typer.Option(help="screener_1, screener_2 or validator.")] = "screener_1", url: Url = None
 ) -> None:
     """Who waits, in the order in which they are taken."""
-    found = api.call("GET", f"{cloud.api_url(url, 'bitrecs')}/retrieval/queue?stage={stage}").expected()
+    found = clients.Bitrecs(cloud.api_url(url, "bitrecs")).queue(stage)
     terminal.rows(found, ["agent_id", "name", "miner_hotkey", "status", "created_at"])
 
 
@@ -230,27 +220,8 @@ def _switch(*, enabled: bool) -> None:
     terminal.result({"submissions": enabled}, human=f"submissions are {'on' if enabled else 'off'}")
 
 
-def _body(signer: wallets.Hotkey, account: str, gist_id: str, created_at: str) -> dict[str, str]:
-    body = {
-        "created_at": created_at or _created_at(gist_id),
-        "github_account": account,
-        "gist_id": gist_id,
-        "hotkey": signer.address,
-    }
-    return body | {"signature": signer.sign(_payload(body).encode()).hex()}
-
-
-def _payload(body: dict[str, str]) -> str:
-    return ":".join(body[name] for name in ("created_at", "github_account", "gist_id", "hotkey"))
-
-
 def _created_at(gist_id: str) -> str:
     """GitHub's time in the form that is signed."""
     base = BitrecsSettings.current().github_api_url.rstrip("/")
     found = api.call("GET", f"{base}/gists/{gist_id}", headers={"User-Agent": "subnetctl"}).expected()
     return datetime.fromisoformat(str(found["created_at"])).isoformat()
-
-
-def _post(url: str, body: dict[str, str], headers: dict[str, str], wanted: int) -> Any:
-    reply = api.call("POST", url, body=body, headers=headers)
-    return reply.body if reply.status == wanted else reply.expected()

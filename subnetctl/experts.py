@@ -17,7 +17,7 @@ from chalicelib.experts.tensors import BrokenFile
 from chalicelib.kernel import chain, flows, tokens
 from chalicelib.kernel.settings import KernelSettings
 
-from . import cloud, experts_transfer, signing, terminal, wallets
+from . import clients, cloud, experts_transfer, terminal, wallets
 
 app = typer.Typer(no_args_is_help=True, help="Mixture-of-experts weights: publish, download, submit.")
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens, beside the shared BZ_AUTH_TOKEN.")
@@ -152,8 +152,8 @@ def download(
 ) -> None:
     """Fetch a group's slice: in parallel, resumable, checked against its hash before it gets its name."""
     caller = address or wallets.load(wallet_name, hotkey, wallet_path).address
-    api = experts_transfer.Api(cloud.api_url(url, "experts"), bearer or _configured_token())
-    found = experts_transfer.download(api, group, caller, content, out, keep_envelope=keep_envelope)
+    experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token())
+    found = experts_transfer.download(experts, group, caller, content, out, keep_envelope=keep_envelope)
     terminal.result(
         found, human=f"{found['model_version']} of block {found['block_number']}: {out} ({found['bytes']} bytes)"
     )
@@ -172,9 +172,9 @@ def submit(
 ) -> None:
     """Hand in a checkpoint, signed by the wallet."""
     signer = wallets.load(wallet_name, hotkey, wallet_path)
-    api = experts_transfer.Api(cloud.api_url(url, "experts"), bearer or _configured_token())
-    named = api.json("GET", "/health")["current_block"] if block is None else block
-    answer = api.json("POST", "/submit", signing.experts_submission(signer, group, checkpoint_url, named))
+    experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token(), signer)
+    named = experts.health()["current_block"] if block is None else block
+    answer = experts.submit(group, checkpoint_url, named)
     blocks = answer["evaluation_eta_blocks"]
     terminal.result(answer, human=f"accepted as {answer['submission_id']}; evaluated in about {blocks} blocks")
 
@@ -182,8 +182,8 @@ def submit(
 @app.command()
 def status(submission_id: str, url: Url = None, bearer: Token = None) -> None:
     """What became of a submission."""
-    api = experts_transfer.Api(cloud.api_url(url, "experts"), bearer or _configured_token())
-    answer = api.json("GET", f"/submission/{submission_id}")
+    experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token())
+    answer = experts.submission(submission_id)
     reason = f": {answer['reason']}" if answer["reason"] else ""
     score = f", score {answer['score']:.6g}" if answer["score"] is not None else ""
     merged = f", merged into {answer['merged_into']}" if answer["merged_into"] else ""

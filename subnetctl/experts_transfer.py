@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import ssl
 import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chalicelib.experts import slices, store
 from chalicelib.kernel import multipart
 
-from . import terminal
+from . import clients, terminal
 
 _PART = 16 * 1024 * 1024
 _THREADS = 4
@@ -79,35 +77,6 @@ def _upload(file: Path, key: str, advance: Callable[[float], None]) -> None:
     upload.complete()
 
 
-@dataclass(frozen=True)
-class Api:
-    """The API with a token."""
-
-    base: str
-    token: str
-
-    def json(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
-        """A JSON answer, or the refusal in its own words."""
-        raw = None if body is None else json.dumps(body).encode()
-        sent = {"Authorization": f"Bearer {self.token}", "Accept": "application/json", **(headers or {})}
-        if raw is not None:
-            sent["Content-Type"] = "application/json"
-        status, answer = request(method, self.base + path, sent, raw)
-        try:
-            found = json.loads(answer)
-        except ValueError:
-            found = {"detail": f"the server answered {status}", "code": "bad_answer"}
-        if status >= _REFUSED:
-            terminal.refuse(str(found.get("detail")), code=str(found.get("code")))
-        return found
-
-
-def request(method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> tuple[int, bytes]:
-    """One request; the whole answer in memory."""
-    with _opened(method, url, headers, body) as answer:
-        return answer.status, answer.read()
-
-
 def _opened(method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> http.client.HTTPResponse:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -124,11 +93,11 @@ def _opened(method: str, url: str, headers: dict[str, str], body: bytes | None =
     return connection.getresponse()
 
 
-def download(api: Api, group: int, hotkey: str, content: str, out: Path, *, keep_envelope: bool) -> dict[str, Any]:
+def download(
+    experts: clients.Experts, group: int, hotkey: str, content: str, out: Path, *, keep_envelope: bool
+) -> dict[str, Any]:
     """Ranges side by side into a part file beside the target; the name is given when the hash is right."""
-    query = urllib.parse.urlencode({"content": content})
-    headers = {"X-Expert-Group": str(group), "X-Hotkey": hotkey}
-    grant = api.json("GET", f"/model/partial?{query}", headers=headers)
+    grant = experts.slice(group, hotkey, content)
     part = out.with_name(f".{out.name}.{grant['content_hash'][-12:]}.part")
     journal = part.with_suffix(".done")
     total = grant["wire_bytes"]

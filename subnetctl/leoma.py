@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 from rich.live import Live
@@ -16,12 +13,9 @@ from rich.table import Table
 
 from chalicelib.kernel import flows
 
-from . import cloud, signing, terminal, wallets
+from . import clients, cloud, terminal, wallets
 
 _BATCH_LIMIT = 100
-_OK = 200
-_TIMEOUT_SECONDS = 30
-_FIELDS_OF_A_RESULT = ("confidence", "reasoning", "latency_ms", "original_artifacts", "generated_artifacts")
 _SHOWN = 20
 
 app = typer.Typer(no_args_is_help=True, help="Leoma: tasks, samples and ranks of the image-to-video subnet.")
@@ -72,12 +66,12 @@ def submit(
     """Send verdicts as a validator, signed, a hundred at a time; those of one task carry an evaluation signature."""
     signer = wallets.load(wallet_name, hotkey, wallet_path)
     samples = _read(file)
-    base = cloud.api_url(url, "leoma")
+    leoma = clients.Leoma(cloud.api_url(url, "leoma"), signer)
     stored: list[dict[str, Any]] = []
     with terminal.progress("samples", len(samples)) as advance:
         for first in range(0, len(samples), _BATCH_LIMIT):
             batch = samples[first : first + _BATCH_LIMIT]
-            stored += _send(base, signer, batch)
+            stored += leoma.submit(batch)
             advance(len(batch))
     terminal.result(stored, human=f"{len(stored)} samples stored")
 
@@ -89,15 +83,15 @@ def watch(
     times: Annotated[int, typer.Option(help="Stop after so many looks; 0: never.")] = 0,
 ) -> None:
     """A live table of the ranks."""
-    base = cloud.api_url(url, "leoma")
+    leoma = clients.Leoma(cloud.api_url(url, "leoma"))
     if terminal.wants_json():
-        terminal.result(_call(base, "GET", "/scores/rank"))
+        terminal.result(leoma.ranks())
         return
     looks = 0
-    with Live(_table(_call(base, "GET", "/scores/rank")), console=terminal.results) as live:
+    with Live(_table(leoma.ranks()), console=terminal.results) as live:
         while not times or (looks := looks + 1) < times:
             time.sleep(every)
-            live.update(_table(_call(base, "GET", "/scores/rank")))
+            live.update(_table(leoma.ranks()))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
@@ -109,51 +103,6 @@ def _read(file: Path) -> list[dict[str, Any]]:
     if not isinstance(samples, list) or not samples or not all(isinstance(sample, dict) for sample in samples):
         terminal.refuse(f"{file} holds no list of samples", code="bad_file")
     return samples
-
-
-def _send(base: str, signer: signing.Signer, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    body: dict[str, Any] = {"samples": batch}
-    if len({str(sample.get("task_id", sample.get("sample_id"))) for sample in batch}) == 1:
-        body["signature"] = "0x" + signer.sign(_evaluation_digest(batch)).hex()
-    raw = json.dumps(body).encode()
-    found: list[dict[str, Any]] = _call(base, "POST", "/samples/batch", raw, signing.leoma(signer, raw))
-    return found
-
-
-def _evaluation_digest(batch: list[dict[str, Any]]) -> bytes:
-    """What the result object's signature signs: the entries in the order in which they are sent."""
-    entries = [
-        {
-            "hotkey": sample.get("miner_hotkey"),
-            "passed": sample.get("passed"),
-            "status": "passed" if sample.get("passed") else "failed",
-            "presentation_order": sample.get("presentation_order"),
-            **{name: sample.get(name) for name in _FIELDS_OF_A_RESULT},
-        }
-        for sample in batch
-    ]
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).digest()
-
-
-def _call(base: str, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Any:
-    parts = urlsplit(base)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
-    try:
-        connection.request(
-            method, parts.path + path, body or None, {"Content-Type": "application/json", **(headers or {})}
-        )
-        answer = connection.getresponse()
-        raw = answer.read()
-    finally:
-        connection.close()
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        terminal.refuse(f"{base}{path} answered {answer.status}, not JSON", code="not_the_api")
-    if answer.status != _OK:
-        terminal.refuse(f"{answer.status}: {found.get('detail')}", code=str(found.get("code", answer.status)))
-    return found
 
 
 def _table(found: dict[str, Any]) -> Table:

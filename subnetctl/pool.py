@@ -15,7 +15,7 @@ from chalicelib.pool import domain, genome, merkle, store, store_claims, store_w
 from chalicelib.pool.contracts import MAX_U64, PoolSettings
 from chalicelib.pool.contracts_records import Algorithm
 
-from . import api, cloud, pool_epochs, pool_miner, pool_programs, signing, terminal, wallets
+from . import api, clients, cloud, pool_epochs, pool_miner, pool_programs, signing, terminal, wallets
 
 app = typer.Typer(no_args_is_help=True, help="The pool: seeds, epochs, work and claims.")
 ban = typer.Typer(no_args_is_help=True, help="Miners that are refused.")
@@ -172,7 +172,7 @@ def work(
     signer = wallets.load(wallet_name, hotkey, wallet_path)
     base = cloud.api_url(url, "pool")
     judge = pool_miner.from_command(scorer) if scorer else pool_miner.score
-    _post(base, "/api/v1/miners/register", signer).expected()
+    clients.Pool(base, signer).register()
     done = [_lease(base, signer, judge, task_type) for _ in range(rounds)]
     whole = [answer for answer in done if answer]
     if not whole:
@@ -235,19 +235,17 @@ def claim(
     """Fetch a proof, check it here, and hand the claim in."""
     owner = address or wallets.load(wallet_name, hotkey, wallet_path).address
     _check_address(owner)
-    base = _claims_url(url)
-    path = "/epoch" if epoch is None else f"/epoch/{epoch}"
-    number = api.call("GET", base + path).expected()["epoch"]
-    metadata = api.call("GET", f"{base}/epoch/{number}").expected()
-    package = api.call("GET", f"{base}/epoch/{number}/proof/{owner}").expected()
+    claims = clients.Claims(_claims_url(url))
+    number = claims.epoch(epoch)["epoch"]
+    metadata = claims.epoch(number)
+    package = claims.proof(number, owner)
     leaf = merkle.Leaf(
         package["index"], keys.public_key(owner), keys.public_key(package["recipient_coldkey"]), package["amount_units"]
     )
     path_up = [bytes.fromhex(item.removeprefix("0x")) for item in package["proof"]]
     if not merkle.verifies(bytes.fromhex(metadata["root"].removeprefix("0x")), number, leaf, path_up):
         terminal.refuse("the proof does not lead to the epoch's root", code="bad_proof")
-    body = {name: package[name] for name in ("index", "hotkey", "recipient_coldkey", "amount_units", "proof")}
-    answer = api.call("POST", f"{base}/epoch/{number}/claim", body=body).expected()
+    answer = claims.claim(number, package)
     terminal.result(answer, human=f"epoch {number}: {package['amount_units']} units to {package['recipient_coldkey']}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from chalicelib.prism import archive, inspection, project, store, store_families
 from chalicelib.prism.archive import Rejected
 from chalicelib.prism.contracts import COMPLETED, HELD, PENDING, RUNNING, PrismSettings, Resolution
 
-from . import api, cloud, signing, terminal, wallets
+from . import clients, cloud, terminal, wallets
 
 app = typer.Typer(no_args_is_help=True, help="PRISM: projects, the queue, holds, leases.")
 
@@ -41,14 +40,13 @@ def submit(
     body = _packed(path)
     _check(body)
     signer = wallets.load(wallet_name, hotkey, wallet_path)
-    base = cloud.api_url(url, "prism")
-    headers = signing.prism(signer, json.dumps(body).encode())
-    created = api.call("POST", f"{base}/v1/submissions", body=body, headers=headers).expected()
+    prism = clients.Prism(cloud.api_url(url, "prism"), signer)
+    created = prism.submit(body)
     if not follow:
         terminal.result(created, human=f"{created['id']} is pending")
         return
     terminal.say(f"{created['id']} is pending")
-    found = _follow(base, created["id"])
+    found = _follow(prism, created["id"])
     terminal.result(found, human=_verdict(found))
     if found["status"] not in {COMPLETED, HELD}:
         raise typer.Exit(1)
@@ -88,11 +86,11 @@ def _check(body: dict[str, Any]) -> None:
         terminal.refuse(str(rejection), code="would_be_rejected")
 
 
-def _follow(base: str, submission_id: str) -> dict[str, Any]:
+def _follow(prism: clients.Prism, submission_id: str) -> dict[str, Any]:
     """Ask until the submission has its verdict; each change of status is said once."""
     said = PENDING
     while True:
-        found: dict[str, Any] = api.call("GET", f"{base}/v1/submissions/{submission_id}").expected()
+        found: dict[str, Any] = prism.submission(submission_id)
         if found["status"] != said:
             terminal.say(f"{submission_id} is {found['status']}")
             said = found["status"]

@@ -7,8 +7,8 @@ from typing import Any
 from chalicelib.kernel import clock
 from chalicelib.kernel.errors import NotFound, Unavailable
 from chalicelib.kernel.http import Answer, Request
-from chalicelib.kernel.pages import VERSION
 from chalicelib.kernel.routing import Auth
+from chalicelib.kernel.version import VERSION
 
 from . import domain, routes_intake, routes_reads, routes_work, store, store_work
 from .contracts import MAX_SUBMISSION_BYTES, Accepted, BitrecsSettings, Checked, Submission

@@ -8,8 +8,8 @@ from chalicelib.kernel import clock, keys
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Invalid, Malformed, NotFound, Unavailable
 from chalicelib.kernel.http import Answer, Request, problem
-from chalicelib.kernel.pages import VERSION
 from chalicelib.kernel.routing import Router
+from chalicelib.kernel.version import VERSION
 
 from . import auth, domain, samples, store, views
 from .auth import admin, validator

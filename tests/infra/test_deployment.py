@@ -109,17 +109,22 @@ def test_functions_carry_their_settings_and_roles(deployed: str, deployment_clou
     assert any(":subnet-functions-dev-chain:" in layer["Arn"] for layer in chain["Layers"])
 
 
-def test_a_pause_closes_the_intake_and_a_resume_opens_it(deployed: str, checkout: Checkout) -> None:
-    def outcome() -> tuple[int, str]:
-        reply = Api(deployed).ask("POST", "/leoma/blacklist", body=b"{}")
-        return reply.status, reply.code
+def test_a_pause_closes_the_intake_and_a_resume_opens_it(
+    deployed: str, checkout: Checkout, deployment_cloud: Cloud
+) -> None:
+    def variables() -> dict[str, str]:
+        function = deployment_cloud.client("lambda").get_function_configuration(FunctionName="subnet-functions-dev")
+        found: dict[str, str] = function["Environment"]["Variables"]
+        return found
 
+    before = variables()
     checkout.run("infra.pause", "pause", "--stage", "dev")
-    assert outcome() == (503, "paused")
+    reply = Api(deployed).ask("POST", "/leoma/blacklist", body=b"{}")
+    assert (reply.status, reply.code) == (503, "paused")
     assert Api(deployed).ask("GET", "/leoma/health").status == 200
-    checkout.run("infra.pause", "pause", "--stage", "dev")
+    assert variables() == {**before, "READ_ONLY": "true"}
     checkout.run("infra.pause", "resume", "--stage", "dev")
-    assert outcome() == (422, "missing_headers")
+    assert variables() == before
 
 
 def test_a_pause_stops_schedules_where_that_is_asked_for(deployed: str, deployment_cloud: Cloud) -> None:

@@ -16,7 +16,7 @@ import pytest
 from chalicelib.kernel import keys
 from chalicelib.leoma import domain
 from chalicelib.leoma.contracts import NewSample
-from subnetctl import leoma as command
+from subnetctl import clients
 from tests.harness.laptop import ROOT, Laptop, eventually
 
 from .world import miner, sample
@@ -30,7 +30,7 @@ def test_what_is_signed_is_what_the_server_writes() -> None:
     batch = [sample(7, miner(n), reasoning="é", latency_ms=n, generated_artifacts="{}") for n in (2, 1)]
     parsed = [NewSample.model_validate(one) for one in batch]
 
-    assert command._evaluation_digest(batch) == domain.evaluation_digest(parsed)
+    assert clients.evaluation_digest(batch) == domain.evaluation_digest(parsed)
 
 
 @pytest.fixture(scope="module")

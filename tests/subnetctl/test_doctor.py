@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from chalicelib.kernel import chain, pages
+from chalicelib.kernel import chain, version
 from subnetctl import doctor
 from subnetctl.doctor import Finding
 from tests.harness.wallets import wallet
@@ -24,7 +24,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What the API says of itself, to be changed by a test."""
     said: dict[str, object] = {
         "/time": {"unix_ms": time.time() * 1000},
-        "/mounts.json": {"mounts": [{"name": "leoma"}], "version": pages.VERSION},
+        "/mounts.json": {"mounts": [{"name": "leoma"}], "version": version.VERSION},
     }
     monkeypatch.setattr(doctor, "_json", lambda url: said[url.removeprefix(NOBODY)])
     return said
