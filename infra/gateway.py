@@ -13,6 +13,7 @@ BURST = 400
 _HEADERS = {
     "Access-Control-Allow-Origin": "'*'",
     "Access-Control-Expose-Headers": "'*'",
+    "Cache-Control": "'no-store'",
     "X-Request-Id": "context.requestId",
 }
 _MESSAGE = "$context.error.messageString"

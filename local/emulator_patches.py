@@ -33,6 +33,7 @@ def patch(python: str) -> None:
     fire_schedules_on_time()
     load_sources_afresh()
     read_ranges_only()
+    tell_checksums_of_copies()
     remember_expressions()
     keep_little_history()
 
@@ -124,20 +125,23 @@ def load_sources_afresh() -> None:
 
 
 def read_ranges_only() -> None:
-    """A ranged read of a large object maps its file instead of reading all of it."""
+    """A ranged read of a large object, or a copy of a part of it, maps its file instead of reading all of it."""
     from ministack.services import s3
 
     ranged: contextvars.ContextVar[bool] = contextvars.ContextVar("ranged", default=False)
 
-    def note(get: Callable[..., Any]) -> Callable[..., Any]:
-        def getting(bucket: str, key: str, headers: dict[str, str], query: Any = None) -> Any:
-            token = ranged.set("range" in headers)
-            try:
-                return get(bucket, key, headers, query)
-            finally:
-                ranged.reset(token)
+    def note(header: str, position: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def make(answer: Callable[..., Any]) -> Callable[..., Any]:
+            def answering(*arguments: Any) -> Any:
+                token = ranged.set(header in arguments[position])
+                try:
+                    return answer(*arguments)
+                finally:
+                    ranged.reset(token)
 
-        return getting
+            return answering
+
+        return make
 
     def map_file(read: Callable[..., bytes]) -> Callable[..., bytes | mmap.mmap]:
         def reading(bucket: str, key: str, record: dict[str, Any]) -> bytes | mmap.mmap:
@@ -148,8 +152,32 @@ def read_ranges_only() -> None:
 
         return reading
 
-    replace(s3, "_get_object", note)
+    replace(s3, "_get_object", note("range", 2))
+    replace(s3, "_upload_part_copy", note("x-amz-copy-source-range", 3))
     replace(s3, "_read_body", map_file)
+
+
+def tell_checksums_of_copies() -> None:
+    """A copy that is asked for a checksum of the whole object gets one, and the answer names it."""
+    from ministack.services import s3
+
+    end = b"</CopyObjectResult>"
+
+    def make(copy_object: Callable[..., Any]) -> Callable[..., Any]:
+        def copying(bucket: str, key: str, headers: dict[str, str]) -> Any:
+            algorithm = headers.get("x-amz-checksum-algorithm")
+            if not algorithm:
+                return copy_object(bucket, key, headers)
+            status, told, body = copy_object(bucket, key, headers | {"x-amz-sdk-checksum-algorithm": algorithm})
+            if status == 200:  # noqa: PLR2004 - copied
+                value = s3._ensure_bucket(bucket)["objects"][key]["checksums"][algorithm]
+                more = f"<Checksum{algorithm}>{value}</Checksum{algorithm}><ChecksumType>FULL_OBJECT</ChecksumType>"
+                body = body.replace(end, more.encode() + end)
+            return status, told, body
+
+        return copying
+
+    replace(s3, "_copy_object", make)
 
 
 def remember_expressions() -> None:

@@ -48,6 +48,14 @@ class StateFolder:
         here = {"endpoint": endpoint, "api_url": api_url, "pid": os.getpid(), "state_version": STATE_VERSION}
         _write(self.path / "cloud.json", here)
 
+    def link_chain(self, name: str, sample: Path) -> None:
+        """The laptop's own chain is the sample, until somebody moves it on, which puts a file in the link's place."""
+        own = self.path / name
+        if own.is_symlink():
+            own.unlink()
+        if not own.exists():
+            own.symlink_to(sample)
+
     def close(self) -> None:
         """Nothing runs here any more."""
         (self.path / "cloud.json").unlink(missing_ok=True)

@@ -170,7 +170,8 @@ class Gateway:
 def refusal(status: int, detail: str, code: str, request_id: str) -> Answer:
     """What the gateway itself has to say, in the shape of every other error."""
     body = json.dumps({"detail": detail, "code": code}, separators=(",", ":")).encode()
-    headers = [("Content-Type", "application/json"), ("X-Request-Id", request_id.replace("-", "")), *_CORS]
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *_CORS]
+    headers.append(("X-Request-Id", request_id.replace("-", "")))
     return Answer(status, headers, body)
 
 

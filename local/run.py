@@ -21,7 +21,7 @@ from local import cloud, functions
 from local.folder import FolderRefused, StateFolder
 from local.gateway import Gateway
 from local.server import Server
-from local.settings import LaptopSettings, chain_source, check_all
+from local.settings import OWN_CHAIN, SAMPLE_CHAIN, LaptopSettings, chain_source, check_all
 from local.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def start(stops: ExitStack, ended: Ended) -> str:
     check_all()
     folder = StateFolder(Path(settings.state_dir))
     stops.callback(folder.close)
+    folder.link_chain(OWN_CHAIN, SAMPLE_CHAIN)
     address = url(settings.host, listener.getsockname()[1])
     if not shutil.which("bwrap"):
         say("bubblewrap is not installed (Debian package: bubblewrap): PRISM evaluations will end `failed`")

@@ -10,6 +10,7 @@ from chalicelib.kernel.settings import KernelSettings, SettingError, Settings, e
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_CHAIN = ROOT / "local" / "chain.json"
+OWN_CHAIN = "chain.json"
 _CHAIN_SOURCE_MUST_BE = "file:PATH, or the ws:// or wss:// address of a substrate node"
 
 
@@ -53,11 +54,11 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def chain_source() -> str:
-    """`CHAIN_SOURCE` with an absolute path, as functions that run elsewhere need it; unset it is the sample."""
+    """`CHAIN_SOURCE` with an absolute path, as functions that run elsewhere need it; unset it is the laptop's own."""
     source = KernelSettings.current().chain_source
     kind, _, place = source.partition(":")
     if not source:
-        return f"file:{SAMPLE_CHAIN}"
+        return f"file:{Path(LaptopSettings.current().state_dir).absolute() / OWN_CHAIN}"
     if not place or kind not in {"file", "ws", "wss"}:
         raise SettingError("CHAIN_SOURCE", source, _CHAIN_SOURCE_MUST_BE)
     return f"file:{Path(place).absolute()}" if kind == "file" else source

@@ -64,7 +64,7 @@ def api_url(given: str | None, mount: str) -> str:
 
 def chain_file() -> Path | None:
     """The file that the laptop's chain is read from; None where the chain is a live one."""
-    kind, _, place = (os.environ.get("CHAIN_SOURCE") or KernelSettings.current().chain_source).partition(":")
+    kind, _, place = KernelSettings.current().chain_source.partition(":")
     if kind == "file":
         return Path(place)
-    return None if kind else Path(__file__).resolve().parent.parent / "local" / "chain.json"
+    return None if kind else state_dir() / "chain.json"

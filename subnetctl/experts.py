@@ -36,12 +36,13 @@ def publish(
     assignment: Annotated[Path, typer.Option(help="JSON: group → layer → [[local, global], …].")],
     version: Annotated[str, typer.Option(help="Name of the version, such as step_1000.")],
     block: Annotated[int, typer.Option(help="Chain block of the version; higher than the served one's.", min=0)],
-    base_model: Annotated[str, typer.Option(help="Name of the base model, for the files' metadata.")] = "",
+    base_model: Annotated[str, typer.Option(help="Name of the base model, for the files; default: the model's.")] = "",
     in_cloud: Annotated[bool, typer.Option("--in-cloud", help="Let the state machine do it.")] = False,
 ) -> None:
     """Cut a model into blocks and slices, then let readers see it; a second run goes on where the first stopped."""
     cloud.connect()
     groups = _assignment(assignment)
+    base_model = base_model or model.rstrip("/").rpartition("/")[2].removesuffix(".safetensors")
     try:
         uri = model if model.startswith("s3://") else experts_transfer.upload_model(Path(model))
         if in_cloud:
@@ -131,10 +132,20 @@ def _move_chain(clockwork: domain.Cycle, to: str) -> None:
     head = chain.head()
     block = head.block if head else 0
     if clockwork.at(block).name != to:
-        content = json.loads(path.read_text("utf-8"))
-        content |= {"block": clockwork.next_start(to, block), "block_at": int(time.time())}
-        path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        _move_chain_file(path, clockwork.next_start(to, block))
         flows.invoke("chain-tick", {"run": "chain"})
+
+
+def _move_chain_file(path: Path, block: int) -> None:
+    """Whole or not at all; where the file is a link to the sample, a file of its own takes the link's place."""
+    try:
+        content = json.loads(path.read_text("utf-8")) | {"block": block, "block_at": int(time.time())}
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        draft.replace(path)
+    except (OSError, ValueError, TypeError) as error:
+        terminal.refuse(f"the chain file {path} cannot be moved on: {error}", code="bad_chain_file")
+    terminal.say(f"the laptop's chain is {path}")
 
 
 @app.command()

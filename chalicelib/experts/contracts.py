@@ -73,7 +73,7 @@ class ExpertsSettings(Settings, system="experts"):
     )
     presign_ttl_s: int = knob(900, "how long a slice's URL is good", minimum=1, maximum=43200)
     full_presign_ttl_s: int = knob(3600, "how long the full model's URL is good", minimum=1, maximum=43200)
-    max_grants_per_cycle: int = knob(20, "URLs per hotkey, token and address in one cycle", minimum=1)
+    max_grants_per_cycle: int = knob(20, "URLs per token and address in one cycle", minimum=1)
     keep_versions: int = knob(3, "published versions that are kept", minimum=1)
     slice_hash_way: str = knob(
         "auto", "who hashes an imported slice: storage where it can, or we by reading it", choices=("auto", "stream")

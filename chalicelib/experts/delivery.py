@@ -52,7 +52,7 @@ def partial(request: Request, caller: Caller) -> Answer:
     if not _matches(request.header("if-match"), etag, absent=True):
         raise PreconditionFailed("The model has moved on; start again", code="version_moved", headers=headers)
     if _matches(request.header("if-none-match"), etag, absent=False):
-        return Answer(status=304, headers=headers)
+        return Answer(status=304, headers=headers | _NO_STORE)
     return _delivered(request, caller, world, _Delivery(hotkey, group, wire, headers))
 
 
@@ -72,11 +72,13 @@ class _Delivery:
 
 def _delivered(request: Request, caller: Caller, world: store.World, wanted: _Delivery) -> Answer:
     settings = ExpertsSettings.current()
-    if _prefers_json(request):
-        return Answer(_slice_as_json(request, caller, world, wanted), headers=wanted.headers | _NO_STORE)
     largest = {"redirect": -1, "inline": LARGEST_INLINE, "auto": settings.inline_max_bytes}[settings.delivery_mode]
-    if wanted.wire["bytes"] <= largest:
+    as_json = _prefers_json(request)
+    if wanted.wire["bytes"] <= largest and not as_json:
         return _inline(request, wanted)
+    _check_stands(wanted.wire["key"])
+    if as_json:
+        return Answer(_slice_as_json(request, caller, world, wanted), headers=wanted.headers | _NO_STORE)
     seconds = settings.presign_ttl_s
     if request.method == "HEAD":
         url = store.models().presign_head(wanted.wire["key"], seconds)
@@ -99,20 +101,26 @@ def _slice_headers(model: Item, wire: Item, group: int, etag: str) -> dict[str, 
 def _inline(request: Request, wanted: _Delivery) -> Answer:
     """Small slices come from the API itself, whole or in part."""
     total = wanted.wire["bytes"]
-    headers = wanted.headers | {"Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    headers = wanted.headers | {"Accept-Ranges": "bytes"}
     asked = request.header("range") if request.header("if-range") in {None, wanted.etag} else None
     chosen = _byte_range(asked, total)
     if chosen is None:
         raw = store.models().get(wanted.wire["key"])
         if raw is None or len(raw) != total:
             raise _vanished(wanted.wire["key"])
+        headers["Cache-Control"] = "private, no-cache"
         return Answer(raw, headers=headers, content_type="application/octet-stream")
     first, last = chosen
     raw = store.models().get(wanted.wire["key"], first=first, last=last)
     if raw is None:
         raise _vanished(wanted.wire["key"])
-    headers["Content-Range"] = f"bytes {first}-{last}/{total}"
+    headers |= {"Content-Range": f"bytes {first}-{last}/{total}"} | _NO_STORE
     return Answer(raw, 206, headers, "application/octet-stream")
+
+
+def _check_stands(key: str) -> None:
+    if not store.stands(key):
+        raise _vanished(key)
 
 
 def _vanished(key: str) -> Refusal:
@@ -166,7 +174,7 @@ def _granted(request: Request, caller: Caller, world: store.World, wanted: _Deli
         "expires_at": now + settings.presign_ttl_s,
     }  # fmt: skip
     ttl = int(now + (2 * clockwork_now.length + left) * settings.block_seconds)
-    who = f"{caller.digest}#{request.ip}#{wanted.hotkey}"
+    who = caller.hotkey or f"{caller.digest}#{request.ip}"  # X-Hotkey proves nothing here: it costs nobody else
     grant_id = store.grant(who, clockwork_now.number(block), settings.max_grants_per_cycle, ttl, record)
     if grant_id is None:
         text = (
@@ -259,6 +267,7 @@ def full(request: Request, caller: Caller) -> Answer:
 def _full_answer(request: Request, model: Item, hotkey: str) -> Answer:
     found, bucket = model["full"], store.models()
     seconds = ExpertsSettings.current().full_presign_ttl_s
+    _check_stands(found["key"])
     headers = {"X-Model-Version": model["model_version"], "X-Block-Number": str(model["block_number"]), **_NO_STORE}
     if found["crc64nvme"]:
         headers["X-Full-CRC64NVME"] = found["crc64nvme"]

@@ -241,7 +241,7 @@ def file_metadata(model_version: str, block_number: int, base_model: str, name: 
     }
     if name.startswith("group_"):
         found["expert_group"] = name.removeprefix("group_").removesuffix("+shared")
-    return {key: value for key, value in found.items() if value}
+    return found
 
 
 def put_wire(version: Version, name: str, block: Item, count: int, advance: Advance = ignore) -> Item:

@@ -108,7 +108,7 @@ def full(request: Request, caller: delivery.Caller) -> Answer:
 
 
 @api.post(
-    "/submit", auth=bearer, status=202, body=NewSubmission,
+    "/submit", auth=bearer, status=202, headers=_NO_STORE, body=NewSubmission,
     refusals={400: "Malformed body or invalid signature.", 409: "Duplicate submission for this hotkey and block.",
               423: "Not currently in submit phase."},
 )  # fmt: skip

@@ -16,6 +16,7 @@
 | 13 | the dashboard's summary              | VIEW/OVERVIEW                 | strong      | 1 get            |
 | 14 | one full-model signature, once       | USED#FULL#…                   | conditional | 1 write          |
 | 15 | the submission queue's estimate      | QUEUE/STATS                   | -           | 1 write          |
+| 16 | is a published object still there    | the bucket                    | ≤ 60 s      | 1 head a minute  |
 
 What closed rounds owe (12) stands in `store_merges`.
 """
@@ -23,6 +24,7 @@ What closed rounds owe (12) stands in `store_merges`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -43,6 +45,9 @@ OPEN, CLOSED = "OPEN", "CLOSED"
 _KEPT_SECONDS = 30 * 24 * 3600
 _PUBLICATION_SECONDS = 7 * 24 * 3600
 _FINAL = ("scored", "rejected", "failed")
+_SECONDS_BETWEEN_LOOKS = 60
+_MOST_LOOKS = 1000
+LOOKS: dict[str, tuple[float, bool]] = {}
 
 
 @frozen
@@ -130,6 +135,17 @@ def grant(who: str, cycle: int, limit: int, ttl: int, record: Item) -> str | Non
         return grant_id
 
     return until_decided(decide)
+
+
+def stands(key: str) -> bool:
+    """16: whether nobody has deleted a published object by hand; a process looks once a minute."""
+    looked_at, found = LOOKS.get(key, (-math.inf, False))
+    if clock.now() - looked_at >= _SECONDS_BETWEEN_LOOKS:
+        if len(LOOKS) >= _MOST_LOOKS:
+            LOOKS.clear()
+        found = models().head(key) is not None
+        LOOKS[key] = (clock.now(), found)
+    return found
 
 
 def use_signature(hotkey: str, timestamp: str, *, expires_at: float) -> bool:

@@ -45,6 +45,7 @@ class Route:
     auth: Auth | None = None
     status: int = 200
     refusals: dict[int, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     body: type[Any] | None = None
     content_type: str = "application/json"
     body_limit: int | Callable[[], int] = MAX_BODY_BYTES
@@ -91,7 +92,7 @@ class Route:
         result = self.handler(**given)
         if result is None and self._may_be_null:
             return Answer(b"null", self.status)
-        return result if isinstance(result, Answer) else Answer(result, self.status)
+        return result if isinstance(result, Answer) else Answer(result, self.status, self.headers)
 
     @functools.cached_property
     def _may_be_null(self) -> bool:

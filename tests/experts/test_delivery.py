@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from chalicelib.experts import slices, store
 from chalicelib.kernel import aws, tokens, wire
 from chalicelib.kernel.chain import Commitment
 from tests.experts import models
-from tests.experts.conftest import MINER, NOW, START, TOKEN, VALIDATOR, World
+from tests.experts.conftest import MINER, NOW, SECOND, START, TOKEN, VALIDATOR, World
 from tests.harness.budget import counted
 from tests.harness.client import Reply
 
@@ -285,11 +286,19 @@ def test_urls_are_limited_per_cycle_and_other_answers_are_not(served: World) -> 
 
     assert [served.partial().status, served.partial().status] == [307, 429]
     assert served.partial(If_None_Match=etag).status == 304
-    assert served.partial(X_Hotkey=VALIDATOR.hotkey).status == 307
     limited = served.partial()
     assert (code(limited), limited.header("Retry-After")) == ((429, "throttled"), str(10 * 12))
     served.at(START + 30)
     assert served.partial().status == 307
+
+
+def test_another_hotkey_in_the_header_opens_no_new_account(served: World) -> None:
+    served.configure(EXPERTS_INLINE_MAX_BYTES="0", EXPERTS_MAX_GRANTS_PER_CYCLE="1")
+    bound = registered(SECOND.hotkey)
+
+    statuses = [served.partial(X_Hotkey=signer.hotkey).status for signer in (MINER, VALIDATOR, SECOND)]
+    assert statuses == [307, 429, 429]
+    assert [served.partial(Authorization=bound).status for _ in range(2)] == [307, 429]
 
 
 def test_the_group_of_a_commitment_is_noted_and_enforced_where_wanted(served: World) -> None:
@@ -312,6 +321,20 @@ def test_a_deleted_slice_is_no_redirect_to_nothing(served: World) -> None:
     store.models().delete((store.current() or {})["wires"]["group_0"]["key"])
 
     assert code(served.partial()) == (503, "model_not_loaded")
+    assert code(redirected(served).partial()) == (503, "model_not_loaded")
+    assert code(served.partial(Accept="application/json")) == (503, "model_not_loaded")
+    assert [item for item in every_item() if item["pk"].startswith("GRANT#")] == []
+
+
+def test_a_process_looks_for_an_object_once_a_minute(served: World, freeze: Callable[[float], None]) -> None:
+    served.configure(EXPERTS_INLINE_MAX_BYTES="0", HEAD_MAX_AGE_S="1000")
+    assert served.partial().status == 307
+    store.models().delete((store.current() or {})["wires"]["group_0"]["key"])
+
+    freeze(NOW + 59)
+    assert served.partial().status == 307
+    freeze(NOW + 60)
+    assert served.partial().status == 503
 
 
 def test_a_version_flip_gives_whole_answers_before_and_after(served: World) -> None:
@@ -325,17 +348,53 @@ def test_a_version_flip_gives_whole_answers_before_and_after(served: World) -> N
     assert code(served.partial(If_Match=before.header("ETag") or "")) == (412, "version_moved")
 
 
-def test_a_slice_costs_one_read_and_one_object(served: World) -> None:
-    served.partial()
+READ, LOOK = {"dynamodb:BatchGetItem": 1}, {"dynamodb:GetItem": 1}
+GRANT = {"dynamodb:TransactWriteItems": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "calls", "writes"),
+    [
+        ({}, READ | {"s3:GetObject": 1}, 0),
+        ({"Range": "bytes=0-9"}, READ | {"s3:GetObject": 1}, 0),
+        ({"If_None_Match": "*"}, READ, 0),
+        ({"If_Match": '"no"'}, READ, 0),
+        ({"group": "9"}, READ, 0),
+        ({"Accept": "application/json"}, READ | GRANT, 4),
+        ({"X_Hotkey": "no"}, {}, 0),
+        ({"Authorization": "Bearer no"}, LOOK, 0),
+    ],
+)
+def test_what_a_slice_costs(served: World, asked: dict[str, str], calls: dict[str, int], writes: int) -> None:
+    served.partial(Accept="application/json")
     with counted() as spent:
-        served.partial()
+        served.partial(**asked)
 
-    assert spent.calls == {"dynamodb:BatchGetItem": 1, "s3:GetObject": 1}
+    assert (spent.calls, spent.write_units) == (calls, writes)
+    assert spent.read_units <= 8
 
 
-def test_a_url_costs_one_read_and_one_transaction(served: World) -> None:
+@pytest.mark.parametrize(("method", "calls"), [("GET", READ | GRANT), ("HEAD", READ)])
+def test_what_a_redirect_costs(served: World, method: str, calls: dict[str, int]) -> None:
     redirected(served).partial()
     with counted() as spent:
-        served.partial()
+        assert served.partial(method=method).status == 307
 
-    assert spent.calls == {"dynamodb:BatchGetItem": 1, "dynamodb:TransactWriteItems": 1}
+    assert spent.calls == calls
+
+
+def test_what_the_other_reads_cost(served: World) -> None:
+    for path in ("/overview", "/submission/00000000-0000-4000-8000-000000000000"):
+        with counted() as spent:
+            served.get(path)
+        assert spent.calls == LOOK
+    with counted() as spent:
+        served.get("/submission/none")
+    assert spent.calls == {}
+
+
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=0-9"}, {"If_None_Match": "*"}, {"group": "9"}, {"group": "x"}])
+def test_only_a_whole_slice_may_be_kept(served: World, asked: dict[str, str]) -> None:
+    reply = served.partial(**asked)
+
+    assert reply.header("Cache-Control") == ("private, no-cache" if reply.status == 200 else "no-store")

@@ -13,6 +13,7 @@ from chalicelib.kernel import keys, tokens
 from chalicelib.kernel.chain import Neuron
 from tests.experts import models
 from tests.experts.conftest import MINER, NOW, START, VALIDATOR, World
+from tests.harness.budget import counted
 from tests.harness.client import Reply
 
 HOST = "api.example.com"
@@ -139,6 +140,25 @@ def test_the_blocks_of_the_full_model_are_listed_with_hashes(served: World, tiny
         assert (block["bytes"], block["content_hash"]) == (len(raw), models.digest(raw))
         names += models.parts_of(raw)
     assert sorted(names) == sorted(tiny.parts)
+
+
+def test_what_the_full_model_costs(served: World) -> None:
+    token = registered(VALIDATOR.hotkey)
+    served.get("/model/full", Authorization=token)
+    for accept in ("*/*", "application/json"):
+        with counted() as spent:
+            served.get("/model/full", Authorization=token, Accept=accept)
+        assert spent.calls == {"dynamodb:GetItem": 1, "dynamodb:BatchGetItem": 1}
+        assert spent.write_units == 0
+    with counted() as spent:
+        served.get("/model/full", **signed())
+    assert spent.calls == {"dynamodb:PutItem": 1, "dynamodb:BatchGetItem": 1}
+
+
+def test_a_deleted_full_model_is_no_redirect_to_nothing(served: World) -> None:
+    store.models().delete((store.current() or {})["full"]["key"])
+
+    assert code(served.get("/model/full", Authorization=registered(VALIDATOR.hotkey))) == (503, "model_not_loaded")
 
 
 def test_head_of_the_full_model_is_signed_for_head(served: World) -> None:

@@ -189,3 +189,28 @@ def test_the_laptop_s_chain_is_moved_on_to_a_phase(laptop: Laptop, folder: Path)
 
     assert (moved["phase"], moved["block"] > before["block"]) == ("train", True)
     assert json.loads(call(laptop, "GET", "/health")[2])["phase"] == "train"
+
+
+# ---- a restart with other settings comes last, for it keeps nothing but the world
+
+
+@pytest.fixture
+def restarted(laptop: Laptop, published: models.Model) -> Laptop:
+    """URLs for two seconds, and the chain that is there when nobody names one."""
+    laptop.stop()
+    laptop.variables |= {"CHAIN_SOURCE": "", "EXPERTS_PRESIGN_TTL_S": "2"}
+    return laptop.start()
+
+
+def test_a_url_expires_and_the_sample_chain_is_never_written_to(restarted: Laptop) -> None:
+    urls = (redirect(restarted, "GET")[1] for _ in range(10))
+    url = next(url for url in urls if fetched(url)[0] == 200)  # a busy machine may be late
+    sample = (ROOT / "local" / "chain.json").read_bytes()
+    before = control(restarted, "experts", "phase")
+    moved = control(restarted, "experts", "phase", "--set", "commit")
+
+    assert (moved["phase"], moved["block"] > before["block"]) == ("commit", True)
+    assert json.loads(call(restarted, "GET", "/health")[2])["current_block"] >= moved["block"]
+    assert (ROOT / "local" / "chain.json").read_bytes() == sample
+    eventually(lambda: fetched(url)[0] == 403)
+    assert b"expired" in fetched(url)[2]

@@ -31,7 +31,7 @@ def code(reply: Reply) -> tuple[int, str]:
 def test_a_valid_submission_is_accepted_with_an_id_and_an_estimate(served: World) -> None:
     reply = served.submit(submission())
 
-    assert (reply.status, reply.json["status"]) == (202, "accepted")
+    assert (reply.status, reply.json["status"], reply.header("Cache-Control")) == (202, "accepted", "no-store")
     assert uuid.UUID(reply.json["submission_id"]).version == 4
     assert reply.json["evaluation_eta_blocks"] == 5
 

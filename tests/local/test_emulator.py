@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import io
 import json
 import os
@@ -145,6 +147,32 @@ def test_a_ranged_read_gets_its_range(emulator: Emulator, size: int) -> None:
     assert reply["Body"].read() == content[-100:]
     assert reply["ContentRange"] == f"bytes {size - 100}-{size - 1}/{size}"
     assert objects.get_object(Bucket="probe", Key="a/b")["Body"].read() == content
+
+
+def test_a_part_is_copied_out_of_a_large_object(emulator: Emulator) -> None:
+    s3, raw = emulator.client("s3"), os.urandom(6 << 20)
+    s3.create_bucket(Bucket="copies")
+    s3.put_object(Bucket="copies", Key="whole", Body=raw)
+    upload = {"Bucket": "copies", "Key": "part"}
+    upload |= {"UploadId": s3.create_multipart_upload(**upload)["UploadId"]}
+    source = {"CopySource": "copies/whole", "CopySourceRange": f"bytes=1000-{(5 << 20) + 999}"}
+    etag = s3.upload_part_copy(**upload, PartNumber=1, **source)["CopyPartResult"]["ETag"]
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
+
+    assert s3.get_object(Bucket="copies", Key="part")["Body"].read() == raw[1000 : (5 << 20) + 1000]
+
+
+def test_a_copy_tells_the_checksum_that_was_asked_for(emulator: Emulator) -> None:
+    s3, raw = emulator.client("s3"), os.urandom(2 << 20)
+    s3.create_bucket(Bucket="checked")
+    s3.put_object(Bucket="checked", Key="a", Body=raw)
+
+    asked = {"Bucket": "checked", "Key": "a", "CopySource": "checked/a", "MetadataDirective": "REPLACE"}
+    told = s3.copy_object(**asked, ChecksumAlgorithm="SHA256")["CopyObjectResult"]
+
+    assert base64.b64decode(told["ChecksumSHA256"]) == hashlib.sha256(raw).digest()
+    assert told["ChecksumType"] == "FULL_OBJECT"
+    assert "ChecksumSHA256" not in s3.copy_object(**asked)["CopyObjectResult"]
 
 
 def test_expressions_mean_the_same_when_they_come_again(emulator: Emulator) -> None:

@@ -52,6 +52,21 @@ def test_a_newer_version_is_refused(path: Path) -> None:
             StateFolder(path)
 
 
+def test_the_chain_is_the_sample_until_a_file_of_its_own_stands_there(
+    path: Path, folder: StateFolder, tmp_path: Path
+) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text("1")
+    for _ in range(2):
+        folder.link_chain("chain.json", sample)
+        assert (path / "chain.json").resolve() == sample.resolve()
+    (tmp_path / "moved.json").write_text("2")
+    (tmp_path / "moved.json").replace(path / "chain.json")
+    folder.link_chain("chain.json", sample)
+
+    assert ((path / "chain.json").read_text(), sample.read_text()) == ("2", "1")
+
+
 def test_what_was_announced_is_known_next_time_but_not_taken_for_running(path: Path, folder: StateFolder) -> None:
     assert folder.last_port == 0
     folder.announce("http://127.0.0.1:4321", "http://127.0.0.1:8000")

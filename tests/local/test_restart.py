@@ -125,7 +125,7 @@ def test_functions_get_the_knobs_of_this_start_and_nothing_else_of_the_environme
     now = variables_of_functions(lives.now)
     assert now["ADMIN_HOTKEYS"] == ""
     assert now["STAGE"] == "local"
-    assert now["CHAIN_SOURCE"].endswith("local/chain.json")
+    assert now["CHAIN_SOURCE"].endswith("/chain.json")
 
 
 def test_a_job_that_was_cut_off_does_not_hold_up_the_next_start(lives: Lives) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.kernel.settings import SettingError
-from local.settings import SAMPLE_CHAIN, chain_source, check_all, knobs_that_are_set
+from local.settings import chain_source, check_all, knobs_that_are_set
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_a_chain_file_is_named_by_its_whole_path(configure: Callable[..., None])
     assert chain_source() == "wss://node.example:443"
 
 
-def test_without_a_chain_it_is_the_sample(configure: Callable[..., None]) -> None:
-    configure(CHAIN_SOURCE="")
-    assert chain_source() == f"file:{SAMPLE_CHAIN}"
+def test_without_a_chain_it_is_the_state_folder_s_own(configure: Callable[..., None], tmp_path: Path) -> None:
+    configure(CHAIN_SOURCE="", STATE_DIR=str(tmp_path))
+    assert chain_source() == f"file:{tmp_path}/chain.json"
 
 
 def test_only_declared_variables_are_knobs_and_empty_ones_are_set(configure: Callable[..., None]) -> None:
