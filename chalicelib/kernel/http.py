@@ -56,6 +56,7 @@ class Request:
     prefix: str = ""
     caller: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
+    sent_headers: Mapping[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, event: dict[str, Any], prefix: str) -> Request:
@@ -70,6 +71,7 @@ class Request:
             id=context["requestId"].replace("-", ""),
             ip=context.get("identity", {}).get("sourceIp") or "",
             prefix=prefix,
+            sent_headers=event.get("multiValueHeaders") or {},
         )
 
     @property
@@ -79,6 +81,10 @@ class Request:
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
+
+    def repeats(self, name: str) -> bool:
+        """Whether a header came more than once, in whatever spelling: then nobody can say which value counts."""
+        return sum(len(values) for sent, values in self.sent_headers.items() if sent.lower() == name.lower()) > 1
 
     @functools.cached_property
     def json(self) -> Any:

@@ -120,6 +120,11 @@ class Settings:
         return [prefixed] if cls.prefixed_only or cls.knobs[name].prefixed_only else [prefixed, plain]
 
     @classmethod
+    def is_set(cls, name: str) -> bool:
+        """Whether a variable holds this knob, be it the empty string."""
+        return cls._find(name, (os.environ, env_file()))[1] is not None
+
+    @classmethod
     def _find(cls, name: str, sources: tuple[Mapping[str, str], ...]) -> tuple[str, str | None]:
         """The variable that holds a knob, and what it holds."""
         for source in sources:

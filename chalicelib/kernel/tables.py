@@ -29,6 +29,7 @@ _LONGEST_CONFLICT_NAP_SECONDS = 0.3
 _CONTENTION_SECONDS = 12.0
 _BATCH_GET = 100
 _BATCH_WRITE = 25
+_LONGEST_PK, _LONGEST_SK = 2048, 1024
 _MARK = "_w"
 _NAME = re.compile(r"#(\w+)")
 _SET = re.compile(r"(?<![#:\w])SET ")
@@ -76,6 +77,8 @@ class Table:
         return f"subnet-functions-{KernelSettings.current().stage}-{self._name}"
 
     def get(self, pk: str, sk: str, *, consistent: bool = True) -> Item | None:
+        if not _can_exist(pk, sk):
+            return None
         request = {"TableName": self.name, "Key": _key(pk, sk), "ConsistentRead": consistent}
         return _item(_call("get_item", request).get("Item"))
 
@@ -93,6 +96,8 @@ class Table:
         fields: Sequence[str] = (),
     ) -> Page:
         """One page; `where` narrows the sort key (`#sk BETWEEN :low AND :high`)."""
+        if not _can_exist(pk):
+            return Page([], None)
         key = f"{index}_pk" if index else "pk"
         expression = f"#{key} = :pk" + (f" AND {where}" if where else "")
         request = self._expressions({"KeyConditionExpression": expression}, {"pk": pk, **(values or {})})
@@ -191,7 +196,7 @@ def _names(expression: str) -> dict[str, str]:
 def get_many(wanted: Sequence[tuple[Table, str, str]], *, consistent: bool = True) -> list[Item | None]:
     """Items of one or several tables, in the order asked for, in one round trip per hundred."""
     found: dict[tuple[str, str, str], Item] = {}
-    unique = list(dict.fromkeys((table.name, pk, sk) for table, pk, sk in wanted))
+    unique = list(dict.fromkeys((table.name, pk, sk) for table, pk, sk in wanted if _can_exist(pk, sk)))
     for first in range(0, len(unique), _BATCH_GET):
         pending: dict[str, Any] = {}
         for name, pk, sk in unique[first : first + _BATCH_GET]:
@@ -358,6 +363,11 @@ def _busy() -> Unavailable:
 
 def _key(pk: str, sk: str) -> WireItem:
     return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+
+def _can_exist(pk: str, sk: str = "") -> bool:
+    """A name that somebody sent may be longer than any key: nothing stands there, and to ask would be an error."""
+    return len(pk.encode("utf-8", "replace")) <= _LONGEST_PK and len(sk.encode("utf-8", "replace")) <= _LONGEST_SK
 
 
 def _raw_item(item: WireItem | None) -> Item | None:

@@ -145,7 +145,7 @@ def _most_similar_training(facts: Facts, variants: Sequence[Variant], settings: 
     if not settings.component_agent_enabled or likeness < settings.component_agent_hold_threshold:
         return Choice(NEW, 1 - likeness, "unlike every known training")
     if likeness >= settings.component_agent_same_threshold:
-        return Choice(EXISTING, likeness, "semantically the same training", variant=best)
+        return Choice(EXISTING, likeness, "semantically the same training")
     return Choice(HOLD, likeness, "ambiguous training similarity", variant=best)
 
 
@@ -265,6 +265,7 @@ def _apply_training(case: _Case, choice: Choice, outcome: Outcome) -> Outcome:
         return _transfer_training(case, choice.variant, outcome)
     if choice.variant and choice.action == EXISTING:
         return replace(outcome, training_variant_id=choice.variant.id)
+    # What is merely alike was tuned by this miner, and stands for itself: the gate decides what that is worth.
     wins = case.best is None or _trains_better(case, case.best)
     created = _trained(case, outcome, wins=wins)
     event = Event("created", "training", None, case.facts.hotkey, choice.reason)

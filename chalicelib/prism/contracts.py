@@ -15,6 +15,7 @@ MAX_ERROR = 2000
 MAX_LIMIT = 500
 MAX_METRICS = 200
 MAX_METRIC_NAME = 64
+MAX_FILENAME = 255
 FILENAME = r"^[A-Za-z0-9_.-]+\.(py|zip)$"
 
 PENDING, RUNNING, COMPLETED = "pending", "running", "completed"
@@ -33,7 +34,7 @@ class PrismSettings(Settings, system="prism", prefixed_only=True):
     api_version: str = knob("1.0", "in /version")
     sdk_version: str = knob("platform-challenge-1", "in /version")
     capabilities: tuple[str, ...] = knob(("get_weights", "proxy_routes", "nas", "dynamodb"), "in /version")
-    shared_token: str = knob("", "internal bearer token; empty: the file below", secret=True)
+    shared_token: str = knob("", "internal bearer token; unset: the file's; empty: none", secret=True)
     shared_token_file: str = knob("/run/secrets/platform/challenge_token", "file that holds the internal bearer token")
     projects_bucket: str = knob("prism-projects", "bucket of uploaded projects")
     allow_insecure_signatures: bool = knob(False, "also take HMAC-SHA256(shared token) signatures; never in production")
@@ -67,9 +68,9 @@ class PrismSettings(Settings, system="prism", prefixed_only=True):
     anti_cheat_severity: float = knob(0.8, "what a near-duplicate entrypoint loses", minimum=0, maximum=1)
     diversity_bonus_max: float = knob(0.05, "bonus for an entrypoint unlike all others", minimum=0, maximum=1)
     plagiarism_enabled: bool = knob(True, "compare with earlier submissions")
-    plagiarism_min_similarity: float = knob(0.65, "candidates below are ignored", minimum=0, maximum=1)
+    plagiarism_min_similarity: float = knob(0.65, "below, nothing is rejected", minimum=0, maximum=1)
     plagiarism_static_reject_threshold: float = knob(0.96, "similarity that rejects", minimum=0, maximum=1)
-    plagiarism_top_k: int = knob(2, "candidates kept", minimum=1, maximum=10)
+    plagiarism_top_k: int = knob(2, "candidates that are compared exactly, at least 3", minimum=1, maximum=10)
     plagiarism_storage_max_files: int = knob(200, "files in a project", minimum=1)
     plagiarism_storage_max_bytes: int = knob(2_000_000, "unpacked bytes of a project", minimum=1)
     component_rewards_enabled: bool = knob(True, "attribute components and reward their owners")
@@ -124,7 +125,7 @@ class Epoch(Contract):
 
 class SubmissionCreate(Contract):
     code: str = Field(min_length=1, description="Python text, or the base64 of a zip")
-    filename: str = Field("model.py", pattern=FILENAME)
+    filename: str = Field("model.py", pattern=FILENAME, max_length=MAX_FILENAME)
     metadata: dict[str, Any] = Field(default_factory=dict, description="at most 16 KiB, at most 8 levels")
 
 
@@ -142,6 +143,22 @@ class SubmissionStatus(SubmissionCreated):
     final_score: float | None
     q_arch: float | None
     q_recipe: float | None
+
+
+class Step(Contract):
+    status: str
+    at: str
+
+
+class OwnershipEvent(Contract):
+    event: str
+    scope: str
+    submission_id: str
+    training_variant_id: str | None
+    from_hotkey: str | None
+    to_hotkey: str | None
+    reason: str
+    at: str
 
 
 class BoardEntry(Contract):
@@ -292,6 +309,7 @@ class Submission:
     review: dict[str, Any] = field(default_factory=dict)
     score: dict[str, Any] = field(default_factory=dict)
     hold_id: str = ""
+    timeline: list[Any] = field(default_factory=list)
 
     @property
     def place(self) -> str:

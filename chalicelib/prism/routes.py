@@ -27,12 +27,14 @@ from .contracts import (
     HoldQuery,
     HoldView,
     Leaderboard,
+    OwnershipEvent,
     Polled,
     PrismSettings,
     Processed,
     Rejection,
     Resolution,
     Result,
+    Step,
     SubmissionCreate,
     SubmissionCreated,
     SubmissionStatus,
@@ -69,7 +71,7 @@ def _check_token(request: Request, refusal: str) -> None:
     token = shared_token()
     if not token:
         raise Unavailable("Internal challenge token is not configured", code="token_not_configured")
-    if not is_one_of(request.header("authorization"), [f"Bearer {token}"]):
+    if request.repeats("authorization") or not is_one_of(request.header("authorization"), [f"Bearer {token}"]):
         raise Unauthenticated(refusal, code="invalid_internal_token")
 
 
@@ -153,6 +155,12 @@ def submission(submission_id: str) -> SubmissionStatus:
     )
 
 
+@api.get("/v1/submissions/{submission_id}/timeline", refusals={404: "There is no such submission."})
+def timeline(submission_id: str) -> list[Step]:
+    """What a submission was, and since when; the first step first."""
+    return [Step(status=status, at=clock.stamp(at)) for status, at in store.get(submission_id).timeline]
+
+
 @api.get("/v1/leaderboard")
 def leaderboard() -> Leaderboard:
     """Completed submissions of the current epoch, the best first, at most 50."""
@@ -172,6 +180,15 @@ def architectures(query: ArchitectureQuery) -> list[Architecture]:
             vars(family) | {"created_at": clock.stamp(family.created_at), "updated_at": clock.stamp(family.updated_at)}
         )
         for family in store_families.architectures(query.limit)
+    ]
+
+
+@api.get("/v1/architectures/{architecture_id}/history")
+def history(architecture_id: str) -> list[OwnershipEvent]:
+    """Who founded, trained and took over a family; the newest first, at most a hundred."""
+    return [
+        OwnershipEvent.model_validate(event | {"at": clock.stamp(event["at"])})
+        for event in store_families.ownership(architecture_id)
     ]
 
 
@@ -217,7 +234,7 @@ def _computed(settings: PrismSettings, epoch_id: int) -> dict[str, float]:
         found = domain.weights(
             store_families.component_rows(settings.architecture_reward_weight, settings.training_reward_weight)
         )
-    return found or domain.weights((row["hotkey"], row["score"]) for row in store_families.whole_board(epoch_id))
+    return found or domain.weights(store_families.epoch_rows(epoch_id))
 
 
 @api.post(
@@ -295,9 +312,8 @@ def expire() -> Expired:
 
 def _named_validator(request: Request) -> str | None:
     name = "X-Validator-Hotkey"
-    if PrismSettings.current().assignments_require_validator_header:
-        return required_hotkey(request, name)
-    return request.header(name)
+    needed = PrismSettings.current().assignments_require_validator_header
+    return required_hotkey(request, name) if needed or request.header(name) is not None else None
 
 
 _LEASE_REFUSALS = {403: "Another validator's lease.", 404: "No such assignment.", 409: "It is over."}

@@ -24,9 +24,9 @@ _MINER_HEADERS = {
 
 
 def shared_token() -> str:
-    """The inline token, else the file's, read anew each time; a file that does not exist means no token."""
+    """The inline token; where none is set, the file's, read anew each time. No such file means no token."""
     settings = PrismSettings.current()
-    if settings.shared_token:
+    if settings.shared_token or PrismSettings.is_set("shared_token"):
         return settings.shared_token
     try:
         return Path(settings.shared_token_file).read_text("utf-8").strip() if settings.shared_token_file else ""
@@ -38,10 +38,16 @@ def required_hotkey(request: Request, name: str) -> str:
     hotkey = request.header(name)
     if hotkey is None:
         raise Invalid([missing_header(name)], code="missing_headers")
+    if request.repeats(name):
+        raise Invalid([_repeated(name)], code="invalid_headers")
     if not 1 <= len(hotkey) <= MAX_HOTKEY or not hotkey.isprintable():
         text = f"String should have 1 to {MAX_HOTKEY} printable characters"
         raise Invalid([problem("string_length", ["header", name.lower()], text)], code="invalid_headers")
     return hotkey
+
+
+def _repeated(name: str) -> dict[str, Any]:
+    return problem("repeated", ["header", name.lower()], "Header should be sent once")
 
 
 def check_is_json(request: Request) -> None:
@@ -72,6 +78,7 @@ def miner(request: Request, settings: PrismSettings) -> str:
 def _miner_headers(request: Request) -> tuple[str, str, str, str]:
     sent = {name: request.header(name) for name in _MINER_HEADERS}
     wrong = [missing_header(name) for name, value in sent.items() if value is None]
+    wrong += [_repeated(name) for name in sent if request.repeats(name)]
     for name in ("X-Hotkey", "X-Signature", "X-Nonce"):
         value = sent[name]
         if value is not None and not value:
@@ -98,8 +105,8 @@ def _is_signed(hotkey: str, message: bytes, signature: str) -> bool:
 
 def stored(body: SubmissionCreate, hotkey: str, settings: PrismSettings, request_id: str = "") -> SubmissionCreated:
     """Bounded, kept under its hash, queued."""
-    domain.check_size(body.code, settings.max_code_bytes)
     metadata = domain.serialised_metadata(body.metadata, settings.max_metadata_bytes)
+    domain.check_size(body.code, settings.max_code_bytes)
     now, digest = clock.now(), domain.code_hash(body.code)
     store.keep_code(f"code/{digest}", body.code)
     kept = store.create(

@@ -1,11 +1,11 @@
 """PRISM's access patterns, one function each: submissions, queue, leases. See also `store_review` (9-13),
-`store_families` (14-22) and `store_commit` (23-24), which the same file would not hold.
+`store_families` (14-22, 25) and `store_commit` (23-24), which the same file would not hold.
 
 | #  | question                           | key                               | consistency | cost                    |
 |----|------------------------------------|-----------------------------------|-------------|-------------------------|
 | 1  | was this nonce used                | USED#NONCE#{hotkey}#{nonce}       | conditional | 1 write                 |
 | 2  | keep a project under its hash      | code/{sha256}                     | -           | 1 object                |
-| 3  | a new submission                   | SUB, QUEUE, CODE, MINER           | conditional | 1 transaction of 4 or 5 |
+| 3  | a new submission                   | SUB, QUEUE, CODE, MINER, UNREAD   | conditional | 1 transaction of 5 or 6 |
 | 4  | one submission, with its review    | SUB#{id}                          | strong      | 1 get / 1 batch get     |
 | 5  | the oldest pending                 | QUEUE                             | strong      | 1 query of 25           |
 | 6  | take one for the worker            | QUEUE, SUB, RUNS                  | conditional | 1 transaction of 3      |
@@ -14,6 +14,7 @@
 | 9  | what review found                  | SUB#{id}/REVIEW                   | -           | 1 write                 |
 | 10 | members of index entries           | IX#{key}                          | strong      | 1 batch get of ~20      |
 | 11 | enter the index                    | IX#{key}                          | -           | 1 transaction of ~30    |
+| 11a| earlier ones that nobody read yet  | UNREAD                            | strong      | 1 query of 8, 1 delete  |
 | 12 | a print, to compare exactly        | prints/{id}                       | -           | 1 object                |
 | 13 | the diversity sample               | STATE/gallery                     | strong      | 1 get                   |
 | 14 | families to compare with           | FAMHASH, RECENT, FAM              | strong      | 3 calls                 |
@@ -22,11 +23,13 @@
 | 17 | variants, current best first       | VARS or VARS#{family}             | strong      | 1 query                 |
 | 18 | the leaderboard of an epoch        | BOARD#{epoch}                     | strong      | 1 query of 50           |
 | 19 | weights                            | STATE/weights, SNAP/weights       | strong      | 1 batch get             |
+| 19a| what owners earned, if it changed  | EARNED or EARNED#{epoch}          | strong      | 1 query, a row an owner |
 | 20 | holds, newest first                | HOLDS or HOLDS#{status}           | strong      | 1 query of 100          |
 | 21 | one hold                           | HOLD#{id}                         | strong      | 1 get                   |
 | 22 | what a resolution refers to        | FAM, FAMHASH, VARID, FAM#/T#      | strong      | 2 batch gets            |
 | 23 | end a submission, all effects      | SUB, ASG, FAM, VAR, BOARD, ...    | conditional | 1 transaction of 5-35   |
 | 24 | give a submission back             | SUB, QUEUE, ASG, SLOT, LEASES     | conditional | 1 transaction of 5      |
+| 25 | the history of a family            | EVENTS#{family}                   | strong      | 1 query of 100          |
 
 Nothing is read from an index of DynamoDB's: every list is a partition of its own, written with what it lists.
 """
@@ -52,6 +55,7 @@ _QUEUE_PAGE = 25
 _QUEUE_PAGES = 8
 _REQUEST_SECONDS = 86_400
 _DONE_SECONDS = 604_800
+NEXT_STEP = "#timeline = list_append(#timeline, :step)"
 
 
 class SlotTaken(Exception):
@@ -85,8 +89,9 @@ def code(key: str) -> str:
 
 
 def create(submission: Submission, *, request_id: str = "", max_pending: int = 0) -> Submission:
-    """3: pending, in the queue, and first of its exact content; a repeated request id gets the first one."""
-    record = dataclasses.replace(submission, counted=bool(max_pending))
+    """3: pending, in the queue, and first of its exact content; a repeated request id gets the first answer."""
+    first = [[submission.status, submission.created_at]]
+    record = dataclasses.replace(submission, counted=bool(max_pending), timeline=first)
     writes = [
         table.putting_new(item_of(f"SUB#{record.id}", "-", record, without=("review",))),
         table.putting_new(_queue_item(record)),
@@ -95,6 +100,7 @@ def create(submission: Submission, *, request_id: str = "", max_pending: int = 0
     ]
     if request_id:
         writes.append(_remembered(record, request_id))
+    writes.append(table.putting_new({"pk": "UNREAD", "sk": record.place, "submission_id": record.id}))
     try:
         transact(writes)
     except ConditionFailed as failure:
@@ -103,7 +109,7 @@ def create(submission: Submission, *, request_id: str = "", max_pending: int = 0
         old = failure.failed.get(4)
         if old is None:
             raise
-        return get(str(old["submission_id"]))
+        return dataclasses.replace(get(str(old["submission_id"])), status=PENDING)
     return record
 
 
@@ -201,20 +207,22 @@ def queue(*, pages: int = _QUEUE_PAGES) -> Iterator[Item]:
             return
 
 
-def pending_of_worker() -> str | None:
-    return next((str(item["submission_id"]) for item in queue(pages=1)), None)
+def step(status: str) -> Item:
+    """The values of `NEXT_STEP`: what a submission becomes, and when."""
+    now = clock.now()
+    return {"now": now, "step": [[status, now]]}
 
 
 def claim_for_worker(entry: Item, execution: str, *, until: float) -> bool:
     """6: pending to running, once; False when somebody else was faster."""
     submission_id = str(entry["submission_id"])
-    change = "SET #status = :running, #holder = :holder, #updated_at = :now, #runs = :one"
+    change = f"SET #status = :running, #holder = :holder, #updated_at = :now, #runs = :one, {NEXT_STEP}"
     return _claimed(
         [
             table.deleting("QUEUE", str(entry["sk"]), when="attribute_exists(#pk)"),
             table.updating(
                 f"SUB#{submission_id}", "-", change, when="#status = :pending",
-                running=RUNNING, pending=PENDING, holder=execution, now=clock.now(), one=1,
+                running=RUNNING, pending=PENDING, holder=execution, one=1, **step(RUNNING),
             ),
             running(submission_id, execution, until=until),
             *_no_longer_pending(entry),
@@ -233,13 +241,13 @@ def running(submission_id: str, execution: str, *, until: float) -> Write:
 
 def claim_for_validator(entry: Item, assignment: Assignment) -> bool:
     """7: the same for a lease; a validator has one slot. SlotTaken when it is in use."""
-    change = "SET #status = :running, #holder = :holder, #updated_at = :now, #assignments = :attempt"
+    change = f"SET #status = :running, #holder = :holder, #updated_at = :now, #assignments = :attempt, {NEXT_STEP}"
     free = "#status = :pending AND #assignments = :before"
     writes = [
         table.deleting("QUEUE", str(entry["sk"]), when="attribute_exists(#pk)"),
         table.updating(
             f"SUB#{assignment.submission_id}", "-", change, when=free,
-            running=RUNNING, pending=PENDING, holder=assignment.id, now=clock.now(),
+            running=RUNNING, pending=PENDING, holder=assignment.id, **step(RUNNING),
             attempt=assignment.attempt, before=assignment.attempt - 1,
         ),
         table.putting_new({"pk": f"SLOT#{assignment.validator_hotkey}", "sk": "-", "assignment_id": assignment.id}),

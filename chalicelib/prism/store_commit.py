@@ -47,12 +47,14 @@ def commit(submission: Submission, ending: Ending) -> None:
         writes += store_families.putting_family(*ending.family, ending.families_created)
     for before, after in ending.variants:
         writes += store_families.putting_variant(before, after)
+    writes += store_families.earning([*([ending.family] if ending.family else []), *ending.variants])
     if ending.hold:
         writes += store_families.putting_hold(ending.hold[1], ending.hold[0])
     writes += [table.putting(_event(submission, number, event)) for number, event in enumerate(ending.events)]
     if ending.status == COMPLETED:
         score = ending.score or submission.score
         writes.append(table.putting(store_families.board_row(submission, score["final_score"])))
+        writes.append(store_families.scoring(submission, score["final_score"]))
         writes.append(store_families.changed_weights())
     _write(writes)
 
@@ -61,11 +63,11 @@ def give_back(submission: Submission, lost: Assignment | None, *, failed_by: str
     """24: pending again, in its old place; the lease that was lost is closed with it."""
     losers = tuple(dict.fromkeys([*submission.failed_by, *([failed_by] if failed_by else [])]))[-20:]
     again = Submission(**{**vars(submission), "failed_by": losers})
-    change = "SET #status = :pending, #holder = :nobody, #updated_at = :now, #failed_by = :losers"
+    change = f"SET #status = :pending, #holder = :nobody, #updated_at = :now, #failed_by = :losers, {store.NEXT_STEP}"
     writes = [
         table.updating(
             f"SUB#{submission.id}", "-", change, when="#status = :was AND #holder = :holder",
-            pending=PENDING, nobody="", now=clock.now(), losers=list(losers),
+            pending=PENDING, nobody="", losers=list(losers), **store.step(PENDING),
             was=submission.status, holder=submission.holder,
         ),
         store.queueing(again),
@@ -85,10 +87,11 @@ def close(lost: Assignment) -> None:
 
 def _ended(submission: Submission, ending: Ending) -> Write:
     change = "SET #status = :status, #holder = :nobody, #updated_at = :now, #error = :error, #hold_id = :hold"
+    change += f", {store.NEXT_STEP}"
     values: Item = {
         "status": ending.status,
         "nobody": "",
-        "now": clock.now(),
+        **store.step(ending.status),
         "error": ending.error,
         "hold": ending.hold[1].id if ending.hold and ending.status == HELD else submission.hold_id,
         "was": submission.status,

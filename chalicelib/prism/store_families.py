@@ -1,9 +1,9 @@
-"""PRISM's access patterns 14 to 22: families, variants, leaderboard, weights, holds."""
+"""PRISM's access patterns 14 to 22 and 25: families, variants, leaderboard, weights, holds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from chalicelib.kernel.errors import NotFound
 from chalicelib.kernel.tables import ConditionFailed, Write, get_many
@@ -16,7 +16,9 @@ from .store_records import descending, item_of, micros, values_of
 
 BOARD_ROWS = 50
 _HOLD_ROWS = 100
+_EVENTS = 100
 _BEST, _OTHER = "0", "1"
+_UNITS = 10**15
 
 
 @frozen
@@ -94,10 +96,6 @@ def leaderboard(epoch_id: int) -> list[Item]:
     return table.query(f"BOARD#{epoch_id}", limit=BOARD_ROWS, consistent=True).items
 
 
-def whole_board(epoch_id: int) -> Iterator[Item]:
-    return table.query_all(f"BOARD#{epoch_id}", consistent=True)
-
-
 def board_row(submission: Submission, final_score: float) -> Item:
     return {
         "pk": f"BOARD#{submission.epoch_id}",
@@ -115,12 +113,52 @@ def weights_state() -> tuple[int, Item | None]:
 
 
 def component_rows(architecture_share: float, training_share: float) -> Iterator[tuple[str, float]]:
-    """What every owner's families and current-best variants are worth."""
-    for item in table.query_all("ARCH", consistent=True):
-        yield str(item["owner_hotkey"]), architecture_share * item["q_arch_best"]
-    best = {"low": f"{_BEST}#", "high": f"{_OTHER}#"}
-    for item in table.query_all("VARS", where="#sk BETWEEN :low AND :high", values=best, consistent=True):
-        yield str(item["owner_hotkey"]), training_share * item["q_recipe"]
+    """19a: what every owner's families and current-best variants are worth; as many rows as there ever were owners."""
+    for item in table.query_all("EARNED", consistent=True):
+        worth = architecture_share * item["architecture"] + training_share * item["training"]
+        yield str(item["sk"]), worth / _UNITS
+
+
+def epoch_rows(epoch_id: int) -> Iterator[tuple[str, float]]:
+    """19b: the sum of every miner's completed scores in an epoch."""
+    for item in table.query_all(f"EARNED#{epoch_id}", consistent=True):
+        yield str(item["sk"]), item["score"] / _UNITS
+
+
+Change = tuple[Family | Variant | None, Family | Variant]
+
+
+def earning(changes: Iterable[Change]) -> list[Write]:
+    """Every owner's sums, moved by what each family and variant was worth before and is worth after."""
+    moved: dict[str, list[int]] = {}
+    for before, after in changes:
+        for record, sign in ((before, -1), (after, 1)):
+            if record:
+                sums = moved.setdefault(record.owner_hotkey, [0, 0])
+                sums[isinstance(record, Variant)] += sign * _worth(record)
+    change = "ADD #architecture :architecture, #training :training"
+    return [
+        table.updating("EARNED", hotkey, change, architecture=architecture, training=training)
+        for hotkey, (architecture, training) in moved.items()
+        if architecture or training
+    ]
+
+
+def _worth(record: Family | Variant) -> int:
+    if isinstance(record, Family):
+        return _units(record.q_arch_best)
+    return _units(record.q_recipe) if record.is_current_best else 0
+
+
+def scoring(submission: Submission, final_score: float) -> Write:
+    """The miner's sum in the submission's epoch."""
+    pk = f"EARNED#{submission.epoch_id}"
+    return table.updating(pk, submission.hotkey, "ADD #score :score", score=_units(final_score))
+
+
+def _units(value: float) -> int:
+    """Sums of whole numbers are exact, whatever came and went."""
+    return round(value * _UNITS)
 
 
 def keep_weights(snapshot: Item, generation: int) -> None:
@@ -237,5 +275,5 @@ def _named(family: Family) -> Variant | None:
 
 
 def ownership(family_id: str) -> list[Item]:
-    """The history of a family, oldest first."""
-    return table.query(f"EVENTS#{family_id}", limit=_HOLD_ROWS, consistent=True).items
+    """25: the last hundred events of a family, the newest first."""
+    return table.query(f"EVENTS#{family_id}", limit=_EVENTS, descending=True, consistent=True).items

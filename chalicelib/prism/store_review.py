@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from chalicelib.kernel.tables import get_many, transact, until_decided
+from chalicelib.kernel import clock
+from chalicelib.kernel.tables import ConditionFailed, get_many, transact, until_decided
 from chalicelib.kernel.wire import Item
 
 from .store import bucket, entering, table
 
 MEMBERS_PER_KEY = 16
 GALLERY_SIZE = 64
+UNREAD_AT_ONCE = 8
+_READERS_SECONDS = 60
 
 
 def save_review(submission_id: str, found: Item) -> None:
@@ -36,6 +39,33 @@ def enter(keys: Sequence[str], name: str) -> None:
 
 def _has_room(found: list[str]) -> bool:
     return len(found) < MEMBERS_PER_KEY
+
+
+def unread_before(place: str) -> list[Item]:
+    """11a: the first of the earlier ones that nobody can find in the index yet."""
+    before = {"place": place}
+    return table.query("UNREAD", where="#sk < :place", values=before, limit=UNREAD_AT_ONCE, consistent=True).items
+
+
+def may_read(place: str, reader: str) -> bool:
+    """Whether a later one may read an earlier one: once each and not for long, for it may be one that kills readers."""
+    now = clock.now()
+    change = "SET #since = if_not_exists(#since, :now) ADD #readers :mine"
+    fresh = "attribute_not_exists(#since) OR (#since > :long_ago AND NOT contains(#readers, :me))"
+    try:
+        table.update(
+            "UNREAD", place, change, when=f"attribute_exists(#pk) AND ({fresh})",
+            now=now, long_ago=now - _READERS_SECONDS, mine={reader}, me=reader,
+        )  # fmt: skip
+    except ConditionFailed:
+        forget_unread(place)
+        return False
+    return True
+
+
+def forget_unread(place: str) -> None:
+    """It is in the index, or will never be."""
+    table.delete("UNREAD", place)
 
 
 def keep_print(submission_id: str, raw: bytes) -> None:

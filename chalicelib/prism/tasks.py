@@ -85,13 +85,13 @@ def expire(event: dict[str, Any]) -> dict[str, Any]:
         return {"submission_id": None}
 
 
-@jobs.every("sweep_seconds")
+@jobs.every("sweep_seconds", on=("sweep", "start"))
 def leases() -> None:
     """Timers are a speed-up of this."""
     tasks_claim.expire_overdue()
 
 
-@jobs.every("sweep_seconds")
+@jobs.every("sweep_seconds", on=("sweep", "start"))
 def runs() -> None:
     """Executions can be lost."""
     tasks_claim.recover()

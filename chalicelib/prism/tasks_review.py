@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.kernel import clock
 from chalicelib.kernel.tables import until_decided
 from chalicelib.kernel.values import frozen
 
@@ -23,6 +24,9 @@ from .store_records import packed
 
 _COPY = "static similarity review"
 _COMPARED_EXACTLY = 3
+_READ_EARLIER_SECONDS = 3.0
+_TOO_DEEP = "the project is nested too deeply or too large to be read"
+_UNREADABLE = (Rejected, RecursionError, MemoryError)
 
 
 @frozen
@@ -48,10 +52,9 @@ def review(submission_id: str, holder: str) -> str:
         return PASSED
     try:
         found = _inspect(submission)
-    except Rejected as rejection:
-        return _reject(submission, str(rejection))
-    except (RecursionError, MemoryError):
-        return _reject(submission, "the project is nested too deeply or too large to be read")
+    except _UNREADABLE as error:
+        store_review.forget_unread(submission.place)
+        return _reject(submission, str(error) if isinstance(error, Rejected) else _TOO_DEEP)
     store_review.save_review(submission.id, found)
     return PASSED
 
@@ -71,9 +74,8 @@ def shipped(found: Project) -> str:
 
 def _inspect(submission: Submission) -> dict[str, Any]:
     settings = PrismSettings.current()
-    found = read_project(submission, settings)
-    inspection.screen(found)
-    taken = similarity.take(found)
+    found, taken = _taken(submission, settings)
+    _read_earlier(submission, settings)
     near = _compare(submission, found, taken, settings)
     inspection.check(found)
     named = components.of(found)
@@ -90,6 +92,31 @@ def _inspect(submission: Submission) -> dict[str, Any]:
     }
 
 
+def _taken(submission: Submission, settings: PrismSettings) -> tuple[Project, Print]:
+    found = read_project(submission, settings)
+    inspection.screen(found)
+    return found, similarity.take(found)
+
+
+def _read_earlier(submission: Submission, settings: PrismSettings) -> None:
+    """Who was first is known once all earlier ones can be found: those passed over, those being reviewed now."""
+    deadline = clock.monotonic() + _READ_EARLIER_SECONDS
+    for row in store_review.unread_before(submission.place):
+        if clock.monotonic() < deadline and store_review.may_read(row["sk"], submission.id):
+            earlier = store.get(str(row["submission_id"]))
+            try:
+                _enter(earlier, _taken(earlier, settings)[1])
+            except _UNREADABLE:
+                store_review.forget_unread(row["sk"])
+
+
+def _enter(submission: Submission, taken: Print) -> None:
+    """Be found by later ones."""
+    store_review.keep_print(submission.id, similarity.pack(taken))
+    store_review.enter(similarity.keys_to_write(taken), store.member(submission))
+    store_review.forget_unread(submission.place)
+
+
 def _compare(submission: Submission, found: Project, taken: Print, settings: PrismSettings) -> float:
     """Refuse a copy of an earlier one; else be found by later ones. Answers how near the entrypoint is to another's."""
     training_only = found.kind == TRAINING_FOR_ARCH
@@ -102,8 +129,7 @@ def _compare(submission: Submission, found: Project, taken: Print, settings: Pri
     near = _nearest_entry(
         submission, taken, {key: buckets.get(key, []) for key in similarity.entry_keys(taken)}, prints
     )
-    store_review.keep_print(submission.id, similarity.pack(taken))
-    store_review.enter(similarity.keys_to_write(taken), store.member(submission))
+    _enter(submission, taken)
     return near
 
 
@@ -128,7 +154,8 @@ def _check_likeness(
     training_only: bool,
 ) -> None:
     mine = taken.compared(training_only=training_only)
-    for member in similarity.rank(buckets)[:_COMPARED_EXACTLY]:
+    threshold = max(settings.plagiarism_static_reject_threshold, settings.plagiarism_min_similarity)
+    for member in similarity.rank(buckets)[: max(_COMPARED_EXACTLY, settings.plagiarism_top_k)]:
         earlier = _Earlier.read(member)
         other = _print_of(earlier.id, prints)
         if other is None:
@@ -136,7 +163,7 @@ def _check_likeness(
         theirs = other.compared(training_only=training_only)
         if earlier.hotkey == submission.hotkey and not _repeats_itself(earlier, similarity.same(mine, theirs)):
             continue
-        if similarity.score(mine, theirs) >= settings.plagiarism_static_reject_threshold:
+        if similarity.score(mine, theirs) >= threshold:
             raise Rejected(_COPY)
 
 

@@ -277,3 +277,10 @@ def test_a_system_says_no_in_its_own_words() -> None:
     assert (refused.status, refused.json) == (400, {"detail": "bad input", "code": "invalid_json"})
     assert (wrong_method.json["detail"], wrong_path.json["detail"]) == ("no such method", "no such path")
     assert {reply.header("X-House") for reply in (refused, wrong_method, wrong_path)} == {"h"}
+
+
+def test_a_request_knows_what_came_twice_in_any_spelling() -> None:
+    many = {"X-Key": ["a"], "x-key": ["b"], "Accept": ["c"]}
+    event = {"httpMethod": "GET", "path": "/", "multiValueHeaders": many, "requestContext": {"requestId": "1"}}
+    request = Request.from_event(event, "")
+    assert [request.repeats(name) for name in ("x-KEY", "accept", "other")] == [True, False, False]

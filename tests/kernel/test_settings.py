@@ -135,3 +135,9 @@ def test_settings_are_read_once_until_they_are_forgotten(monkeypatch: pytest.Mon
     assert KernelSettings.current() is first
     settings.forget_all()
     assert KernelSettings.current().chain_sync_seconds == 50
+
+
+def test_a_variable_that_is_set_to_nothing_is_set(kinds: type[Any], configure: Configure) -> None:
+    assert not kinds.is_set("text")
+    configure(SHOP_TEXT="")
+    assert kinds.is_set("text")

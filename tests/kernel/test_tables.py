@@ -323,3 +323,12 @@ def test_random_trouble_never_doubles_or_drops_an_acknowledged_write(seed: int) 
     written = sum(key.startswith("leoma: new") for key in world)
     assert acknowledged <= written
     assert written <= world["leoma: counter / -"]["n"] <= 20
+
+
+@pytest.mark.parametrize(("pk", "sk"), [("a" * 2049, "-"), ("é" * 1025, "-"), ("a", "s" * 1025)])
+def test_what_no_key_can_hold_is_not_there_and_nobody_is_asked(pk: str, sk: str) -> None:
+    with trouble(script({})) as happened:
+        assert TABLE.get(pk, sk) is None
+        assert get_many([(TABLE, pk, sk)]) == [None]
+        assert TABLE.query(pk).items == [] or len(pk) == 1
+    assert happened.operations in ([], ["query"])

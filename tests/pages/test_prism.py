@@ -9,7 +9,7 @@ import pytest
 from tests.harness.browser import Page
 from tests.prism.conftest import machines, prism
 from tests.prism.test_attribution import UNKNOWN
-from tests.prism.world import CAROL, TOKEN, Prism, model, recipe, two_parts
+from tests.prism.world import ALICE, CAROL, TOKEN, Prism, model, recipe, two_parts
 
 __all__ = ["machines", "prism"]
 READY = "document.querySelector('#status').dataset.state === 'fresh'"
@@ -48,6 +48,20 @@ def test_a_submission_s_way_is_shown(page: Page, base_url: str, busy: dict[str, 
     )
     page.wait_for("document.querySelectorAll('.timeline li').length === 3")
     assert "component attribution held for review" in page.text("#timeline")
+    assert page.evaluate("document.querySelectorAll('.timeline time').length") == 3
+
+
+def test_a_family_tells_whose_it_was(page: Page, base_url: str, busy: dict[str, str], prism: Prism) -> None:
+    hold, family = prism.holds()[0]["id"], prism.get("/v1/architectures")[0]["id"]
+    assert prism.resolve(hold, "transfer", "none", architecture_id=family, reason="<b>bought</b>").status == 200
+    page.open(f"{base_url}/prism/dashboard")
+    page.wait_for(READY)
+    page.evaluate("document.querySelector('.tree summary').click()")
+    page.wait_for("document.querySelectorAll('.history li').length === 3")
+    told = page.text(".history")
+    assert "architecture transferred" in told
+    assert "<b>bought</b>" in told
+    assert ALICE.hotkey in page.evaluate("document.querySelector('.history .copy').title")
 
 
 def test_an_operator_resolves_a_hold_with_a_token_that_no_storage_keeps(

@@ -10,7 +10,7 @@ from chalicelib.kernel import clock
 from chalicelib.prism import store, store_families, tasks
 from tests.harness.race import all_at_once
 from tests.prism.machine import Machines
-from tests.prism.world import ALICE, BOB, INTERNAL, MODEL, VALIDATORS, Configure, Freeze, Prism, model
+from tests.prism.world import ALICE, BOB, INTERNAL, MODEL, NOW, VALIDATORS, Configure, Freeze, Prism, model
 
 TERMINAL = ("completed", "failed", "rejected")
 
@@ -128,6 +128,21 @@ def test_a_rejected_lease_goes_to_another_one_three_times(prism: Prism) -> None:
     assert prism.next("d") is None
 
 
+def test_the_timeline_tells_every_step_and_its_time(prism: Prism, freeze: Freeze) -> None:
+    submission_id = prism.submitted()
+    for second in (10, 20):
+        freeze(NOW + second)
+        lease = prism.next()
+        freeze(NOW + second + 1)
+        prism.assignment(lease["id"], "reject", {})
+    freeze(NOW + 30)
+    prism.result(prism.next()["id"], q_arch=0.5)
+    steps = prism.get(f"/v1/submissions/{submission_id}/timeline")
+    assert [step["status"] for step in steps] == ["pending", "running"] * 3 + ["completed"]
+    assert [step["at"][17:19] for step in steps] == ["40", "50", "51", "00", "01", "10", "10"]
+    assert prism.client.get("/prism/v1/submissions/nope/timeline").status == 404
+
+
 def test_one_that_failed_it_gets_another_first(prism: Prism) -> None:
     first, second = prism.submitted(), prism.submitted({"code": model(3)}, BOB)
     lease = prism.next("a")
@@ -214,6 +229,13 @@ def test_what_review_refuses_is_passed_over(prism: Prism) -> None:
     good = prism.submitted({"code": MODEL}, BOB)
     assert prism.next()["submission_id"] == good
     assert prism.status(bad)["status"] == "rejected"
+
+
+def test_up_to_five_further_ones_are_looked_at(prism: Prism) -> None:
+    for number in range(5):
+        prism.submitted({"code": f"import os{number}\n"})
+    good = prism.submitted({"code": MODEL}, BOB)
+    assert prism.next()["submission_id"] == good
 
 
 def test_a_review_that_does_not_answer_leaves_the_lease_to_be_asked_for_again(

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from chalicelib.prism import store_families
 from tests.harness.race import all_at_once
 from tests.harness.wallets import Wallet
 from tests.prism.machine import GOOD, Machines
@@ -71,6 +70,20 @@ def test_a_better_trainer_earns_beside_the_architect_and_a_hair_s_breadth_earns_
     assert prism.weights() == shares
 
 
+def test_a_training_that_is_merely_alike_stands_for_itself_and_the_gate_decides(
+    prism: Prism, machines: Machines
+) -> None:
+    tuned = recipe(1) + "RATE = 1\n"
+    known = founded(prism, machines, q_arch=0.5, q_recipe=0.5)
+    for signer, text, q_recipe in ((BOB, "RATE = 2\n", 0.8), (CAROL, "RATE = 3\n", 0.81)):
+        evaluates(machines, q_recipe=q_recipe)
+        changed = tuned.replace("RATE = 1\n", text + f"def more_{signer.hotkey[:6]}(): return {q_recipe}\n")
+        body = two_parts(model(1), changed, kind="training_for_arch", family=known)
+        assert prism.processed(body, signer)["status"] == "completed"
+    found = [(one["q_recipe"], one["owner_hotkey"], one["is_current_best"]) for one in variants(prism)]
+    assert found == [(0.8, BOB.hotkey, True), (0.81, CAROL.hotkey, False), (0.5, ALICE.hotkey, False)]
+
+
 def test_an_architecture_alone_has_no_variant(prism: Prism) -> None:
     prism.processed(two_parts(model(1), recipe(1), kind="architecture_only"))
     assert variants(prism) == []
@@ -131,8 +144,12 @@ def test_a_clearly_better_like_architecture_takes_over_where_that_is_on(
     found = family(prism)
     assert (found["owner_hotkey"], found["q_arch_best"]) == (owner.hotkey, 0.9)
     assert len(prism.get("/v1/architectures")) == 1
-    events = [entry["event"] for entry in store_families.ownership(found["id"])]
-    assert ("transferred" in events) == (owner is BOB)
+    events = prism.get(f"/v1/architectures/{found['id']}/history")
+    assert [(one["scope"], one["event"], one["from_hotkey"], one["to_hotkey"]) for one in events][-1:] == [
+        ("architecture", "created", None, ALICE.hotkey)
+    ]
+    assert ("transferred" in [one["event"] for one in events]) == (owner is BOB)
+    assert prism.get("/v1/architectures/nobody/history") == []
 
 
 def test_new_new_makes_a_family_and_a_variant_and_cannot_be_done_twice(prism: Prism, machines: Machines) -> None:

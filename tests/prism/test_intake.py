@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -159,7 +160,9 @@ def test_a_verified_hotkey_header_says_nothing_on_the_public_route(prism: Prism)
     assert prism.client.post(SUBMISSIONS, body, sent).json["hotkey"] == ALICE.hotkey
 
 
-@pytest.mark.parametrize("filename", ["../a.py", "a b.zip", "x.txt", "a/b.py", "x.PY", "", ".zip.", "a\n.py"])
+@pytest.mark.parametrize(
+    "filename", ["../a.py", "a b.zip", "x.txt", "a/b.py", "x.PY", "", ".zip.", "a\n.py", "a" * 253 + ".py"]
+)
 def test_filenames_are_plain_and_known(prism: Prism, filename: str) -> None:
     reply = prism.submit({"code": "x", "filename": filename})
     assert (reply.status, reply.json["detail"][0]["loc"]) == (422, ["body", "filename"])
@@ -180,6 +183,10 @@ def test_code_is_measured_in_bytes(prism: Prism, code: str, status: int) -> None
 def test_metadata_is_an_object_of_bounded_size_and_depth(prism: Prism, metadata: object) -> None:
     reply = prism.submit({"code": "x", "metadata": metadata})
     assert (reply.status, reply.json["detail"][0]["loc"]) == (422, ["body", "metadata"])
+
+
+def test_a_body_that_breaks_the_contract_is_told_so_before_its_size(prism: Prism) -> None:
+    assert prism.submit({"code": "a" * 200_001, "metadata": {"a": "x" * 17_000}}).status == 422
 
 
 def test_a_submission_is_pending_under_its_own_hash(prism: Prism) -> None:
@@ -238,14 +245,29 @@ def test_without_a_token_the_internal_routes_are_closed(prism: Prism, configure:
         assert (reply.status, reply.json["detail"]) == (503, "Internal challenge token is not configured")
 
 
-def test_the_token_may_stand_in_a_file(prism: Prism, configure: Configure, tmp_path: object) -> None:
-    from pathlib import Path  # noqa: PLC0415
-
-    place = Path(str(tmp_path)) / "token"
+def test_the_token_may_stand_in_a_file_unless_it_is_set_to_nothing(
+    prism: Prism, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "token"
     place.write_text(" from a file \n")
-    configure(PRISM_SHARED_TOKEN="", PRISM_SHARED_TOKEN_FILE=str(place))
+    monkeypatch.delenv("PRISM_SHARED_TOKEN")
+    configure(PRISM_SHARED_TOKEN_FILE=str(place))
     sent = {"Authorization": "Bearer from a file"}
     assert prism.client.post("/prism/internal/v1/worker/process-next", b"", sent).status == 200
+    configure(PRISM_SHARED_TOKEN="")
+    assert prism.client.post("/prism/internal/v1/worker/process-next", b"", sent).status == 503
+
+
+def test_a_header_that_says_who_is_asking_comes_once(prism: Prism) -> None:
+    body = b'{"code": "x"}'
+    signed = headers(ALICE, body)
+    for name in ("X-Hotkey", "X-Signature", "X-Nonce", "X-Timestamp"):
+        reply = prism.client.post(SUBMISSIONS, body, {name.lower(): "other", **signed})
+        assert (reply.status, reply.json["detail"][0]["loc"]) == (422, ["header", name.lower()])
+    assert prism.client.post(SUBMISSIONS, body, signed).status == 200
+    assert prism.client.post(BRIDGE, b"x", {"authorization": "Bearer no", **VERIFIED}).status == 401
+    reply = prism.client.post(BRIDGE, b"x", {"x-platform-verified-hotkey": "other", **VERIFIED})
+    assert reply.json["detail"][0]["loc"] == ["header", "x-platform-verified-hotkey"]
 
 
 def test_the_slug_is_asked_for(prism: Prism, configure: Configure) -> None:
@@ -306,6 +328,8 @@ def test_the_bridge_names_what_has_no_name_and_keeps_python_as_text(prism: Prism
 def test_a_request_id_makes_the_bridge_answer_the_same_again_for_a_day(prism: Prism, freeze: Freeze) -> None:
     sent = VERIFIED | {"X-Request-Id": "abc"}
     first = prism.client.post(BRIDGE, b"one", sent).json
+    prism.process()
+    assert prism.status(first["id"])["status"] == "rejected"
     assert prism.client.post(BRIDGE, b"one", sent).json == first
     other = VERIFIED | {"X-Request-Id": "abc", "X-Platform-Verified-Hotkey": BOB.hotkey}
     assert prism.client.post(BRIDGE, b"one", other).json["id"] != first["id"]

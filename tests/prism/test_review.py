@@ -162,6 +162,36 @@ def test_the_first_submitted_is_the_original_whoever_is_processed_first(prism: P
     assert prism.status(original)["status"] == "completed"
 
 
+def test_a_copy_processed_before_its_original_was_ever_read_is_a_copy(prism: Prism, freeze: Freeze) -> None:
+    """Alice validates, and may not get her own; so Bob's copy is looked at first."""
+    original = prism.submitted({"code": model(1)})
+    freeze(NOW + 1)
+    copy = prism.submitted({"code": "# copy\n" + model(1)}, BOB)
+    assert prism.next(ALICE.hotkey) is None
+    assert prism.status(copy)["error"] == "static similarity review"
+    assert prism.status(original)["status"] == "pending"
+    assert prism.next("v1")["submission_id"] == original
+
+
+def test_an_earlier_one_that_kills_its_reader_is_read_for_others_once_each(prism: Prism, freeze: Freeze) -> None:
+    original = store.get(prism.submitted({"code": model(1)}))
+    assert store_review.may_read(original.place, "a")
+    assert store_review.may_read(original.place, "b")
+    assert not store_review.may_read(original.place, "a")
+    assert store_review.unread_before("9") == []
+    late = store.get(prism.submitted({"code": model(2)}))
+    assert store_review.may_read(late.place, "a")
+    freeze(NOW + 100)
+    assert not store_review.may_read(late.place, "b")
+
+
+def test_what_was_read_is_read_no_more(prism: Prism) -> None:
+    bad, good = prism.submitted({"code": "import os"}), prism.submitted({"code": model(1)}, BOB)
+    assert len(store_review.unread_before("9")) == 2
+    assert [prism.process(), prism.process()] == [bad, good]
+    assert store_review.unread_before("9") == []
+
+
 def test_a_copy_processed_before_its_original_does_not_hurt_it(prism: Prism, freeze: Freeze) -> None:
     """The original went back to the queue while the copy was waiting."""
     original = prism.submitted({"code": model(1)})

@@ -4,6 +4,7 @@ const KIND = { completed: "good", failed: "bad", rejected: "bad", held: "warn", 
 const HOLDS = "internal/v1/component-review/holds";
 let entries = [];
 let token = "";
+const opened = new Set();
 
 const columns = [
   { name: "Rank", value: (row) => row.rank, number: true },
@@ -30,7 +31,31 @@ function branch(family, variants) {
     el("strong", { class: "mono" }, family.family_hash.slice(0, 10)), el("span", {}, "owned by"), key(family.owner_hotkey),
     el("span", { class: "number" }, `q ${family.q_arch_best.toFixed(3)}`), opener(family.canonical_submission_id),
     el("span", { class: "quiet small" }, when(family.updated_at))),
-    trained.length ? el("ul", { "aria-label": "training variants" }, trained) : null);
+    trained.length ? el("ul", { "aria-label": "training variants" }, trained) : null, past(family.id));
+}
+
+/** Whose a family was and became; asked for when opened, and open it stays when the page looks again. */
+function past(id) {
+  const box = el("div", { class: "small" });
+  const load = async () => {
+    try {
+      const events = await getJson(`v1/architectures/${encodeURIComponent(id)}/history`);
+      fill(box, el("ol", { class: "history", "aria-label": "ownership history" }, events.map(event)));
+    } catch (error) {
+      fill(box, el("p", { class: "empty" }, error.message));
+    }
+  };
+  const turn = (turned) => {
+    opened[turned.target.open ? "add" : "delete"](id);
+    if (turned.target.open) load();
+  };
+  return el("details", { open: opened.has(id), ontoggle: turn }, el("summary", { class: "quiet small" }, "ownership history"), box);
+}
+
+function event(found) {
+  const owners = found.from_hotkey ? [key(found.from_hotkey), el("span", {}, "→"), key(found.to_hotkey)] : [key(found.to_hotkey)];
+  return el("li", {}, el("div", { class: "row" }, badge(`${found.scope} ${found.event}`, found.event === "transferred" ? "warn" : "good"),
+    owners, opener(found.submission_id), el("span", { class: "quiet" }, found.reason), el("span", { class: "quiet" }, when(found.at))));
 }
 
 async function refresh() {
@@ -52,11 +77,11 @@ async function refresh() {
 async function show(id) {
   document.querySelector("#submission").value = id;
   try {
-    const found = await getJson(`v1/submissions/${encodeURIComponent(id)}`);
-    const way = ["pending", ...(found.status === "pending" ? [] : ["running"]), ...(["pending", "running"].includes(found.status) ? [] : [found.status])];
+    const path = `v1/submissions/${encodeURIComponent(id)}`;
+    const [found, way] = await Promise.all([getJson(path), getJson(`${path}/timeline`)]);
     const number = (value) => (value === null ? "–" : value.toFixed(4));
     fill("#timeline",
-      el("ol", { class: "timeline" }, way.map((step) => el("li", {}, status(step)))),
+      el("ol", { class: "timeline" }, way.map((step) => el("li", {}, status(step.status), el("span", { class: "quiet small" }, when(step.at))))),
       figures({ Score: number(found.final_score), Architecture: number(found.q_arch), Recipe: number(found.q_recipe), Epoch: found.epoch_id }),
       el("p", {}, "Submitted by ", key(found.hotkey), " ", when(found.created_at)),
       found.error ? el("p", {}, `Reason: ${found.error}`) : "");
