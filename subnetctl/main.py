@@ -17,7 +17,7 @@ from chalicelib.kernel import flows
 from chalicelib.kernel.errors import Refusal
 from chalicelib.kernel.settings import SettingError
 
-from . import api, cloud, costs, remedies, signing, terminal, wallets
+from . import api, cloud, costs, examples, remedies, signing, terminal, wallets
 from .doctor import examine
 
 _FEW = 10
@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Operate, mine on and validate with Subnet Functions. Every command takes --json.",
+    help="Operate, mine on and validate with Subnet Functions. Every command answers programs with --json.",
 )
 chain = typer.Typer(no_args_is_help=True, help="The copy of chain state that every system reads.")
 app.add_typer(chain, name="chain")
@@ -179,6 +179,14 @@ def _on_every_system(command: str) -> dict[str, Any]:
     return {system: future.result() for system, future in running.items()}
 
 
+def tree() -> Any:
+    """Every command, with an example each."""
+    _add_systems()
+    root = typer.main.get_command(app)
+    examples.add_to(root)
+    return root
+
+
 def _add_systems() -> None:
     for system in SYSTEMS:
         if (Path(__file__).parent / f"{system}.py").is_file():
@@ -190,9 +198,9 @@ def main() -> None:
     arguments = [word for word in sys.argv[1:] if word not in {"--json", "--json-output"}]
     if len(arguments) < len(sys.argv) - 1:
         terminal.ask_for_json()
-    _add_systems()
+    command = tree()
     try:
-        app(args=arguments, prog_name="subnetctl")
+        command(args=arguments, prog_name="subnetctl")
     except Refusal as refusal:
         _end(str(refusal.detail), refusal.code)
     except SettingError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -22,6 +23,9 @@ def commands(page: Path, program: str) -> list[list[str]]:
     for line in lines:
         call = re.search(rf"(?:^|[ (]){program} .*", line)
         if call and not line.startswith(("#", "{", '"')):
-            words = shlex.split(_BLANK.sub("X", call[0].strip(" (").partition(" #")[0].partition(" | ")[0].rstrip(")")))
-            found.append(words[1:])
+            text = _BLANK.sub("X", call[0].strip(" (").partition(" #")[0].partition(" | ")[0].rstrip(")"))
+            with contextlib.suppress(
+                ValueError
+            ):  # a quotation that goes on: such blocks are run whole
+                found.append(shlex.split(text)[1:])
     return found
