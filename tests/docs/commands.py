@@ -24,8 +24,6 @@ def commands(page: Path, program: str) -> list[list[str]]:
         call = re.search(rf"(?:^|[ (]){program} .*", line)
         if call and not line.startswith(("#", "{", '"')):
             text = _BLANK.sub("X", call[0].strip(" (").partition(" #")[0].partition(" | ")[0].rstrip(")"))
-            with contextlib.suppress(
-                ValueError
-            ):  # a quotation that goes on: such blocks are run whole
+            with contextlib.suppress(ValueError):  # a quotation that goes on: such blocks are run whole
                 found.append(shlex.split(text)[1:])
     return found

@@ -127,16 +127,25 @@ function comparing(column, descending) {
   };
 }
 
-/** A button that saves rows as CSV; cells that a spreadsheet would run as formulas are quoted away. */
+/** Buttons that save rows as CSV (cells that a spreadsheet would run as formulas are quoted away) and as JSON. */
 export function csvButton(name, columns, rows) {
-  const save = () => {
+  const csv = () => {
     const lines = [columns.map((column) => cell(column.name)), ...rows().map((row) => columns.map((column) => cell(column.value(row))))];
-    const file = new Blob([lines.map((line) => line.join(",")).join("\r\n") + "\r\n"], { type: "text/csv" });
-    const link = el("a", { href: URL.createObjectURL(file), download: name });
-    link.click();
-    URL.revokeObjectURL(link.href);
+    save(name, lines.map((line) => line.join(",")).join("\r\n") + "\r\n", "text/csv");
   };
-  return el("button", { class: "plain", type: "button", onclick: save }, "Download CSV");
+  const json = () => {
+    const found = rows().map((row) => Object.fromEntries(columns.map((column) => [column.name, column.value(row) ?? null])));
+    save(name.replace(/\.csv$/, ".json"), JSON.stringify(found, null, 1) + "\n", "application/json");
+  };
+  return el("span", { class: "tools" },
+    el("button", { class: "plain", type: "button", onclick: csv }, "Download CSV"),
+    el("button", { class: "plain", type: "button", onclick: json }, "Download JSON"));
+}
+
+function save(name, text, type) {
+  const link = el("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 function cell(value) {
