@@ -21,12 +21,14 @@ MOST_BYTES = 100_000
 def violations(page: Page) -> list[str]:
     """What axe calls serious or critical, with the place."""
     page.evaluate(AXE.read_text("utf-8") + "; true")
-    found: dict[str, Any] = json.loads(page.evaluate("axe.run().then((result) => JSON.stringify(result.violations))"))
+    found: list[dict[str, Any]] = json.loads(
+        page.evaluate("axe.run().then((result) => JSON.stringify(result.violations))")
+    )
     return [
         f"{rule['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:300]}"
         for rule in found
-        if rule["impact"] in {"serious", "critical"}  # type: ignore[index] # axe's list of rules
-        for node in rule["nodes"]  # type: ignore[index]
+        if rule["impact"] in {"serious", "critical"}
+        for node in rule["nodes"]
     ]
 
 
