@@ -5,10 +5,7 @@ Routes come from the route tables, so a new one is swept as soon as it is declar
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import re
-import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +14,10 @@ from urllib.parse import quote
 import pytest
 
 import app as app_module
-from chalicelib.bitrecs.routes_gate import Reader
-from chalicelib.experts.delivery import Caller as ExpertsCaller
-from chalicelib.kernel import mounts, settings
-from chalicelib.kernel.http import App
-from chalicelib.kernel.routing import METHODS, Auth, Route, Router
-from chalicelib.pool.contracts_records import Miner
-from chalicelib.pool.routes_auth import Caller as PoolCaller
+from chalicelib.kernel import settings
+from chalicelib.kernel.routing import METHODS, Route, Router
 from local.gateway import MAX_BODY_BYTES
-from tests.harness import samples
+from tests.harness import doors, samples
 from tests.harness.client import Client, Reply
 from tests.harness.cloud import empty_cloud
 from tests.harness.faults import Fault, always, never_sent, refused, trouble
@@ -208,47 +200,13 @@ def test_odd_bodies_are_no_fault_of_ours(client: Client, swept: Swept) -> None:
             check(reply, sent=f"{swept} with {body[:30]!r}")
 
 
-INSIDER = wallet("insider").hotkey
-# What a door hands to its route, by the type that it promises.
-CALLERS: dict[object, object] = {
-    str: INSIDER,
-    type(None): None,
-    PoolCaller: PoolCaller(Miner(INSIDER, registered_at=1.0), token="0" * 64, guarded=True),
-    ExpertsCaller: ExpertsCaller("0" * 64, INSIDER),
-    Reader: Reader(has_key=True),
-}
-
-
 @pytest.fixture(scope="module")
 def inside(world: None) -> Client:
     """The same app for somebody whom every door lets in."""
-    opened = App("inside", configure_logs=False)
-    mounts.mount_all(opened, MOUNTS, {name: _opened(router) for name, router in app_module.ROUTERS.items()})
-    return Client(opened)
+    return Client(doors.opened(MOUNTS))
 
 
-def _opened(router: Router) -> Router:
-    changed = copy.copy(router)
-    changed.routes = [dataclasses.replace(route, auth=_door(route.auth)) for route in router.routes if _opens(route)]
-    return changed
-
-
-def _opens(route: Route) -> bool:
-    return route.auth is None or _promised(route.auth) in CALLERS
-
-
-def _promised(auth: Auth) -> object:
-    return typing.get_type_hints(auth.check)["return"]
-
-
-def _door(auth: Auth | None) -> Auth | None:
-    if auth is None:
-        return None
-    caller = CALLERS[_promised(auth)]
-    return dataclasses.replace(auth, check=lambda _request: caller)
-
-
-BEHIND_DOORS = [swept for swept in ROUTES if _opens(swept.route)]
+BEHIND_DOORS = [swept for swept in ROUTES if doors.opens(swept.route)]
 
 
 @every([swept for swept in BEHIND_DOORS if swept.route.body_contract])
@@ -256,7 +214,7 @@ def test_odd_values_are_no_fault_of_ours_behind_the_door_either(inside: Client, 
     contract = swept.route.body_contract
     assert contract
     for body in (samples.plain(contract), *samples.odd(contract)):
-        path = swept.path(INSIDER)
+        path = swept.path(doors.INSIDER)
         check(
             inside.call(swept.route.method, path, body, {"X-Signature": "ab" * 64}),
             sent=f"{swept} with {str(body)[:500]}",
@@ -285,7 +243,7 @@ def test_a_service_that_is_too_busy_is_503_with_a_time_to_come_back(inside: Clie
     contract = swept.route.body_contract
     body = samples.plain(contract) if contract else b""
     with trouble(throttled):
-        reply = inside.call(swept.route.method, swept.path(INSIDER), body, {"X-Signature": "ab" * 64})
+        reply = inside.call(swept.route.method, swept.path(doors.INSIDER), body, {"X-Signature": "ab" * 64})
     check(reply, sent=f"{swept} while everything is throttled")
     assert reply.status != 503 or reply.header("Retry-After"), swept
 
@@ -295,6 +253,6 @@ def test_a_connection_that_breaks_is_503_with_a_time_to_come_back(inside: Client
     contract = swept.route.body_contract
     body = samples.plain(contract) if contract else b""
     with trouble(always(never_sent())):
-        reply = inside.call(swept.route.method, swept.path(INSIDER), body, {"X-Signature": "ab" * 64})
+        reply = inside.call(swept.route.method, swept.path(doors.INSIDER), body, {"X-Signature": "ab" * 64})
     check(reply, sent=f"{swept} without a connection")
     assert reply.status != 503 or reply.header("Retry-After"), swept

@@ -66,6 +66,10 @@ def _reader(request: Request, per_minute: int | None = None) -> Reader:
     return Reader(has_key)
 
 
+def _public_reads() -> bool:
+    return BitrecsSettings.current().public_reads
+
+
 def _set_reader(request: Request) -> Reader:
     return _reader(request, SET_INFO_PER_MINUTE)
 
@@ -105,8 +109,8 @@ def dropping(session: dict[str, Any], refusal: Refusal) -> Refusal:
 _KEY = {"X-API-Key": "A key made by the operator."}
 _KEY_MISSING = {401: "No valid API key."}
 _LIMITED = {429: "More requests per minute than an address may send."}
-reader = Auth(_reader, "reader", _KEY, _KEY_MISSING | _LIMITED)
-set_reader = Auth(_set_reader, "reader", _KEY, _KEY_MISSING | _LIMITED)
+reader = Auth(_reader, "reader", _KEY, _KEY_MISSING | _LIMITED, _public_reads)
+set_reader = Auth(_set_reader, "reader", _KEY, _KEY_MISSING | _LIMITED, _public_reads)
 key_holder = Auth(_key_holder, "key", _KEY, _KEY_MISSING)
 screener = Auth(_screener, "key", _KEY, _KEY_MISSING | _LIMITED)
 evaluator = Auth(

@@ -219,7 +219,7 @@ def problem_statistics(query: SetQuery) -> Answer:
     return _snapshot(f"problems-{query.set_id}", nothing)
 
 
-@api.get("/metagraph/info", auth=reader)
+@api.get("/metagraph/info", auth=reader, refusals={503: "Nothing was copied from the chain yet."})
 def metagraph() -> dict[str, Any]:
     """The copy of the subnet that everything here rests on."""
     snapshot = chain.snapshot("bitrecs")

@@ -168,7 +168,7 @@ def connected_validators() -> list[dict[str, Any]]:
     return [domain_views.connected(*one) for one in _with_work(alive)]
 
 
-@api.post("/scoring/weight-set", auth=key_holder)
+@api.post("/scoring/weight-set", auth=key_holder, refusals={422: "No JSON."})
 def weight_set(request: Request) -> dict[str, str]:
     """What a validator set on chain; an answer of 200 says whether it was kept."""
     given = request.json

@@ -101,8 +101,9 @@ def _operation(route: Route, words: dict[str, dict[str, str]]) -> dict[str, Any]
     if route.body_contract:
         schema = _schema(route.body_contract)
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    if route.auth:
-        operation["security"] = [{f"{route.auth.name}.{header}": [] for header in route.auth.headers}]
+    if route.auth and route.auth.headers:
+        needed: dict[str, list[str]] = {f"{route.auth.name}.{header}": [] for header in route.auth.headers}
+        operation["security"] = [{}, needed] if route.auth.optional() else [needed]
     return operation
 
 
@@ -144,6 +145,8 @@ def _responses(route: Route) -> dict[str, Any]:
         refusals.setdefault(422, _INVALID)
     if route.method in {"POST", "PUT", "PATCH"}:
         refusals.setdefault(413, "The body is too large.")
+    if route.body_contract or route.query_contract:
+        refusals.setdefault(422, "Not what the contract asks for.")
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     documented = {str(status): {"description": text, "content": error} for status, text in sorted(refusals.items())}
     return {str(route.status): success, **documented}

@@ -26,12 +26,15 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(, ?[A-Za-z0-9-]+){0,50}")
 
 @frozen
 class Auth:
-    """How a route knows its caller; `check` answers the caller or refuses. `headers` document what it reads."""
+    """How a route knows its caller; `check` answers the caller or refuses. `headers` document what it reads, all of
+    them together; `optional`: whether anybody passes without.
+    """
 
     check: Callable[[Request], Any]
     name: str
     headers: dict[str, str] = field(default_factory=dict)
     refusals: dict[int, str] = field(default_factory=dict)
+    optional: Callable[[], bool] = lambda: False
 
 
 @frozen

@@ -114,7 +114,7 @@ def proof(epoch_id: str, hotkey: str) -> Answer:
 
 for _alias in ("proof", "claim"):
     claims.get(f"/epoch/{_alias}/{{hotkey}}", refusals={404: "No claim."})(default_proof)
-    claims.get(f"/epoch/{{epoch_id}}/{_alias}/{{hotkey}}", refusals={404: "No claim."})(proof)
+    claims.get(f"/epoch/{{epoch_id}}/{_alias}/{{hotkey}}", refusals={404: "No claim.", 422: "Not a number."})(proof)
 
 
 def _proof(number: int, hotkey: str) -> Answer:

@@ -67,7 +67,11 @@ def sota(query: SotaQuery) -> dict[str, Any]:
     }
 
 
-@api.post("/api/v1/results/verify/{result_id}", auth=submitting, refusals={400: "Not completed.", 404: "Unknown."})
+@api.post(
+    "/api/v1/results/verify/{result_id}",
+    auth=submitting,
+    refusals={400: "Not completed.", 404: "Unknown.", 422: "Not a number."},
+)
 def verify(result_id: str, caller: Caller) -> dict[str, Any]:
     """Confirm a completed result; the first to do so counts."""
     if not _RESULT_ID.fullmatch(result_id):
