@@ -70,7 +70,7 @@ export function key(address, length = 6) {
     event.target.textContent = "copied";
     setTimeout(() => (event.target.textContent = short), 900);
   };
-  return el("button", { class: "copy", type: "button", title: address, "aria-label": `copy ${address}`, onclick: copy }, short);
+  return el("button", { class: "copy", type: "button", title: address, "aria-label": `${short}, copy ${address}`, onclick: copy }, short);
 }
 
 /** A moment in the reader's own time, with UTC on hover. */
@@ -110,7 +110,7 @@ export function table({ caption, columns, rows, empty = "Nothing here yet.", ord
     });
     const body = ordered.map((row) => el("tr", { class: chosen(row) ? "chosen" : "" }, columns.map((column) =>
       el("td", { class: column.number ? "number" : "" }, column.show ? column.show(row) : String(column.value(row) ?? "–")))));
-    fill(box, el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body)));
+    fill(box, el("table", {}, el("caption", {}, el("span", {}, caption)), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body)));
   }
   draw();
   return box;
