@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 import app as app_module
@@ -13,6 +14,9 @@ from tests.harness.client import Client
 from tests.harness.cloud import empty_cloud
 
 os.environ.setdefault("ENV_FILE", os.devnull)
+# How fast examples come is a matter of the machine.
+hypothesis.settings.register_profile("any machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import os
 import threading
 from typing import Any
 
+from .sigv4 import Signer
+
 REGION = "us-east-1"
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 8
@@ -41,8 +43,22 @@ def _client(service: str, read_seconds: float | None) -> Any:
         s3={"addressing_style": "path" if endpoint("s3") else "virtual"} if service == "s3" else None,
         inject_host_prefix=not endpoint(service),
     )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
-    return _session().create_client(service, region_name=region, endpoint_url=endpoint(service), config=config)
+    made = _session().create_client(service, region_name=_region(), endpoint_url=endpoint(service), config=config)
+    if service != "dynamodb" or not _session().get_credentials():
+        return made
+    from . import dynamodb  # noqa: PLC0415 - what it imports has come with the session
+
+    return dynamodb.shortened(made, signer)
+
+
+def signer(service: str) -> Signer:
+    """Who signs now: the credentials of a role change every few hours."""
+    held = _session().get_credentials().get_frozen_credentials()
+    return Signer(held.access_key, held.secret_key, held.token, _region(), service)
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
 
 
 def endpoint(service: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.leoma import fold, jobstore, samples, sheets, store, tasks
+from chalicelib.leoma import fold, jobstore, routes, samples, sheets, store, tasks
 from chalicelib.leoma.contracts import task_key
 from chalicelib.leoma.sheets import Sheet, TaskSheet, Vote
 from tests.harness.budget import Spent, counted
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("world")
 Freeze = Callable[[float], None]
 MINERS = [miner(n) for n in range(100)]
 MOST_UNITS = 250
+WRITE_UNITS = 49  # a hundred samples of a new sheet of a task that others have judged
 
 
 def text(length: int, seed: object) -> str:
@@ -47,25 +48,27 @@ def batch_of(task: int, first: int = 0) -> list[dict[str, Any]]:
 ARTIFACTS = {"original_artifacts": "[]", "generated_artifacts": "{}", "presentation_order": "single-video benchmark"}
 
 
-def history(tasks_count: int, voters: int) -> None:
-    """As many tasks as if all had been judged by that many validators, folded and settled."""
-    publish(tasks_count)
-    names = [wallet(f"voter-{n}").hotkey for n in range(voters)]
+def history(samples_count: int) -> None:
+    """As if five validators had judged twenty miners on task 7 and those after it, all folded and settled."""
+    numbers = range(7, 7 + samples_count // 100)
+    publish(max(100, numbers[-1]))
+    names, judged = [wallet(f"voter-{n}").hotkey for n in range(5)], MINERS[:20]
     entries = [
-        sheets.Entry(task_key(1), name, "1", "prompt", "b", "p", True, None, None, 5, None, None, (None, None, None))
-        for name in MINERS[:2]
+        sheets.Entry(task_key(7), name, "7", "prompt", "b", "p", True, None, None, 5, None, None, (None, None, None))
+        for name in judged
     ]
     for name in names:
-        store.save_batch(name, ["0000000001.0.ab"], [sheets.pack(entries)], [task_key(1)])
-    lines: dict[tuple[str, str], list[sheets.TaskLine]] = {}
-    for number in range(1, tasks_count + 1):
+        store.save_batch(name, ["0000000001.0.ab"], [sheets.pack(entries)], [task_key(7)])
+    items, lines = [], dict[tuple[str, str], list[sheets.TaskLine]]()
+    for number in numbers:
         at = NOW - 9000 + number
-        votes = {name: Vote(number, True, 5, at, "0000000001.0.ab", place) for place, name in enumerate(MINERS[:2])}
+        votes = {name: Vote(number, True, 5, at, "0000000001.0.ab", place) for place, name in enumerate(judged)}
         task = TaskSheet(dict.fromkeys(names, votes), "v")
-        store.table.put({"pk": f"T#{task_key(number)}", "sk": store.ALL_VOTERS, **sheets.task_fields(task)})
-        for name in MINERS[:2]:
+        items.append({"pk": f"T#{task_key(number)}", "sk": store.ALL_VOTERS, **sheets.task_fields(task)})
+        for name in judged:
             line = sheets.line(number, task.of_miner(name))
             lines.setdefault((name, sheets.block_number(number)), []).append(line)
+    store.table.put_many(items)
     jobstore.save_blocks({place: sheets.block_body(found) for place, found in lines.items()})
 
 
@@ -133,54 +136,75 @@ def test_a_write_is_the_same_few_calls_whatever_was_stored(client: Client, freez
     }
 
 
-READS = {
-    "/health": (1, None),
-    "/miners/list": (1, None),
-    "/miners/uid/1": (1, None),
-    f"/miners/{MINERS[1]}": (1, None),
-    "/scores": (1, None),
-    "/scores/validators": (1, None),
-    "/scores/rank": (1, None),
-    "/scores/stats": (1, None),
-    f"/scores/miner/{MINERS[1]}": (1, None),
-    f"/scores/validator/{ALICE.hotkey}": (1, None),
-    "/weights": (1, None),
-    "/tasks/latest": (1, None),
-    "/blacklist": (1, None),
-    "/blacklist/miners": (1, None),
-    f"/blacklist/{MINERS[1]}": (1, None),
-    "/samples/list": (2, None),
-    f"/samples/task?validator_hotkey={ALICE.hotkey}&task_id=7": (2, None),
-    f"/tasks/7/miner/{MINERS[1]}": (2, None),
-    "/tasks/7": (2, None),
-    f"/tasks?miner_hotkey={MINERS[1]}": (3, None),
-    f"/miners/{MINERS[1]}/tasks": (3, None),
-    "/miners/valid": (3, ALICE),
-    "/miners/all": (3, ALICE),
-    f"/samples/validator/{ALICE.hotkey}": (5, ALICE),
-    f"/samples/miner/{MINERS[1]}?limit=2": (7, ALICE),
+# Calls, read units, who asks.
+READS: dict[str, tuple[int, float, Wallet | None]] = {
+    "/health": (1, 1.0, None),
+    "/miners/list": (1, 1.0, None),
+    "/miners/uid/1": (1, 1.0, None),
+    f"/miners/{MINERS[1]}": (1, 1.0, None),
+    f"/miners/info/{MINERS[1]}": (1, 1.0, None),
+    "/scores": (1, 1.0, None),
+    "/scores/agreement": (1, 1.0, None),
+    "/scores/validators": (1, 1.0, None),
+    "/scores/rank": (1, 1.0, None),
+    "/scores/stats": (1, 1.0, None),
+    f"/scores/miner/{MINERS[1]}": (1, 1.0, None),
+    f"/scores/validator/{ALICE.hotkey}": (1, 1.0, None),
+    "/weights": (1, 1.0, None),
+    "/tasks/latest": (1, 1.0, None),
+    "/blacklist": (1, 1.0, None),
+    "/blacklist/miners": (1, 1.0, None),
+    f"/blacklist/{MINERS[1]}": (1, 1.0, None),
+    "/samples/list": (2, 3.0, None),
+    f"/samples/task?validator_hotkey={ALICE.hotkey}&task_id=7": (2, 4.0, None),
+    f"/tasks/7/miner/{MINERS[1]}": (2, 7.5, None),
+    "/tasks/7": (2, 3.5, None),
+    f"/tasks?miner_hotkey={MINERS[1]}": (3, 4.0, None),
+    f"/miners/{MINERS[1]}/tasks": (3, 4.0, None),
+    "/miners/valid": (3, 3.0, ALICE),
+    "/miners/all": (3, 3.0, ALICE),
+    f"/samples/validator/{ALICE.hotkey}": (5, 9.0, ALICE),
+    f"/samples/miner/{MINERS[1]}?limit=2": (7, 13.0, ALICE),
 }
+# A miner's tasks are an answer that grows: half a unit per 4 KB of packed tasks, up to these units.
+GROWING = {f"/tasks?miner_hotkey={MINERS[1]}", f"/miners/{MINERS[1]}/tasks", f"/samples/miner/{MINERS[1]}?limit=2"}
 
 
-@pytest.mark.parametrize("tasks_count", [10, 1000])
-def test_the_reads_cost_the_same_at_ten_and_at_a_thousand_tasks(client: Client, tasks_count: int) -> None:
-    history(tasks_count, voters=2)
+def test_every_get_has_a_budget(client: Client) -> None:
+    declared = {route.path for route in routes.api.routes if route.method == "GET" and route.listed}
+    known = {"{uid}": "1", "{task_id}": "7", "{validator_hotkey}": ALICE.hotkey}
+    known |= dict.fromkeys(("{miner_hotkey}", "{hotkey}"), MINERS[1])
+    for name, value in known.items():
+        declared = {path.replace(name, value) for path in declared}
+
+    assert declared == {path.partition("?")[0] for path in READS}
+
+
+@pytest.mark.parametrize("samples_count", [10**2, 10**4, 10**5])
+def test_the_routes_cost_the_same_from_a_hundred_to_a_hundred_thousand_samples(
+    client: Client, samples_count: int
+) -> None:
+    history(samples_count)
     store.add_to_blacklist(MINERS[1], None, ADMIN.hotkey)
-    send(client, ALICE, batch_of(7))
-    fold.fold()
+    writes = folded(lambda: send(client, ALICE, batch_of(7)))
     tasks.rank({}, None)
 
-    costs = {}
-    for path, (_, signer) in READS.items():
+    costs, units = {}, {}
+    for path, (_, _, signer) in READS.items():
         samples._remembered.clear()
         headers = signed(signer) if signer else None
-        costs[path] = spent_on(partial(client.get, f"/leoma{path}", headers)).total
+        spent = spent_on(partial(client.get, f"/leoma{path}", headers))
+        costs[path], units[path] = spent.total, spent.read_units
 
-    assert costs == {path: calls for path, (calls, _) in READS.items()}
+    assert costs == {path: calls for path, (calls, _, _) in READS.items()}
+    growing = {path: units.pop(path) for path in GROWING}
+    assert [path for path, cost in growing.items() if cost > READS[path][1]] == []
+    assert units == {path: cost for path, (_, cost, _) in READS.items() if path not in GROWING}
+    assert writes == WRITE_UNITS
 
 
 def test_a_miners_thousand_tasks_are_one_page(client: Client) -> None:
-    history(1000, voters=20)
+    history(10**5)
     with counted() as spent:
         listed = get(client, f"/tasks?miner_hotkey={MINERS[1]}").json
 
@@ -188,10 +212,10 @@ def test_a_miners_thousand_tasks_are_one_page(client: Client) -> None:
     assert spent.total <= 3
 
 
-@pytest.mark.parametrize("tasks_count", [120, 600])
-def test_a_rank_run_costs_what_its_window_costs(client: Client, tasks_count: int) -> None:
-    history(tasks_count, voters=3)
-    send(client, ALICE, batch_of(tasks_count))
+@pytest.mark.parametrize("samples_count", [12_000, 60_000])
+def test_a_rank_run_costs_what_its_window_costs(client: Client, samples_count: int) -> None:
+    history(samples_count)
+    send(client, ALICE, batch_of(6 + samples_count // 100))
     fold.fold()
     calls = spent_on(lambda: tasks.rank({}, None)).calls
 

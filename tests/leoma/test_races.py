@@ -23,6 +23,7 @@ from .world import ALICE, BOB, NOW, get, miner, post, sample, send, signed
 pytestmark = pytest.mark.usefixtures("world")
 
 Freeze = Callable[[float], None]
+THREADS = 64
 
 
 class Crashed(BaseException):
@@ -55,14 +56,14 @@ def test_85_two_parallel_identical_batches_are_one(client: Client) -> None:
 
 
 def test_overlapping_batches_of_many_threads_leave_what_a_serial_run_leaves(client: Client) -> None:
-    batches = [[sample(7 + n % 2, miner(m), passed=m % 2 == 0) for m in range(n, n + 10)] for n in range(16)]
-    pairs = zip(clients(16), batches, strict=True)
+    batches = [[sample(7 + n % 2, miner(m), passed=m % 2 == 0) for m in range(n, n + 10)] for n in range(THREADS)]
+    pairs = zip(clients(THREADS), batches, strict=True)
     replies = all_at_once([partial(send, one, ALICE, batch) for one, batch in pairs])
     fold.fold()
 
     assert {reply.status for reply in replies} == {200}
     for task in (7, 8):
-        expected = {miner(m): m % 2 == 0 for n in range(task - 7, 16, 2) for m in range(n, n + 10)}
+        expected = {miner(m): m % 2 == 0 for n in range(task - 7, THREADS, 2) for m in range(n, n + 10)}
         found = votes_of(task)
         assert {hotkey: vote.passed for hotkey, vote in found.items()} == expected
         assert len({vote.id for vote in found.values()}) == len(expected)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import app as app_module
+from chalicelib.kernel.blobs import Bucket
 from chalicelib.leoma import fold, tasks
+from local.gateway import Answer
+from local.server import Server
 from tests.harness.browser import Page
 from tests.harness.client import Client
 from tests.leoma.world import ALICE, BOB, CAROL, miner, publish, sample, send, subnet, sync
@@ -65,6 +69,57 @@ def test_ranks_tasks_and_verdicts(page: Page, judged: None, base_url: str, pictu
     assert "<b>sharp</b> motion" in page.text("#task")
     assert page.evaluate("document.querySelectorAll('#task video').length") == 2
     assert page.evaluate("location.hash").startswith("#miner=5")
+
+
+@pytest.fixture
+def clips(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A bucket that a browser reaches: every address that is signed leads to one short clip."""
+    clip = (Path(__file__).parent / "clip.mp4").read_bytes()
+    headers = [("Content-Type", "video/mp4")]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(lambda _request: Answer(200, headers, clip), listener)
+        server.start()
+        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setattr(Bucket, "presign_get", lambda _bucket, key, _seconds: f"{origin}/{key}")
+        yield
+        server.stop()
+
+
+VIDEOS = "[...document.querySelectorAll('#task video')]"
+PLAY = "[...document.querySelectorAll('#task button')].find((button) => /side by side|Stop/.test(button.textContent))"
+
+
+@pytest.mark.usefixtures("judged", "clips")
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
+def test_both_clips_play_at_once_and_again(page: Page, base_url: str, width: int, dark: bool) -> None:
+    page.open("about:blank")
+    page.open(base_url + f"/leoma/dashboard#miner={miner(1)}&task=10", width=width, dark=dark)
+    page.wait_for(f"{VIDEOS}.length === 2 && {VIDEOS}.every((video) => video.readyState >= 2)")
+    page.evaluate(f"{VIDEOS}.forEach((video) => video.addEventListener('ended', () => video.rounds = 1))")
+    page.evaluate(f"{PLAY}.click()")
+    page.wait_for(f"{VIDEOS}.every((video) => video.currentTime > 0.2 && !video.paused)")
+
+    assert page.evaluate(f"{VIDEOS}.map((video) => [video.videoWidth, video.videoHeight])") == [[64, 36]] * 2
+    tops = page.evaluate(f"{VIDEOS}.map((video) => video.getBoundingClientRect().top)")
+    assert (tops[0] == tops[1]) == (width > 1000), "beside each other where there is room"
+    page.wait_for(f"{VIDEOS}.every((video) => video.rounds && !video.paused)")
+    page.evaluate(f"{PLAY}.click()")
+    assert page.evaluate(f"{VIDEOS}.every((video) => video.paused)")
+    assert page.complaints == []
+
+
+def test_a_reader_keeps_place_and_order_from_block_to_block(page: Page, judged: None, base_url: str) -> None:
+    page.open("about:blank")
+    page.open(base_url + "/leoma/dashboard")
+    page.wait_for("document.querySelectorAll('#ranks tbody tr').length === 3")
+    page.evaluate("document.querySelectorAll('#ranks th button')[1].click()")
+    page.evaluate(
+        "window.kept = document.querySelector('#ranks table'); document.querySelector('#status').textContent = ''"
+    )
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for("document.querySelector('#status').textContent.includes('block')")
+
+    assert page.evaluate("window.kept === document.querySelector('#ranks table') && window.kept.isConnected")
 
 
 @pytest.mark.parametrize("width", [360, 1200])

@@ -2,6 +2,7 @@ import { badge, csvButton, el, figures, fill, getJson, key, percent, poll, table
 
 const TASKS_SHOWN = 100;
 const STALE_SECONDS = 2 * 3600;
+const drawn = new Map();
 const view = { ranks: [], weights: new Map(), miners: new Map(), miner: null, task: null, tasks: [] };
 
 // --- ranks
@@ -45,13 +46,22 @@ function described(row) {
 }
 
 function drawRanks() {
-  fill("#ranks", table({
+  const found = rows();
+  redraw("#ranks", [found, view.miner, view.ranks.length], () => table({
     caption: view.ranks.length ? "Miners by rank" : "Nobody is ranked yet: the window of 100 tasks is not full, or nobody judged four fifths of it",
     columns: rankColumns,
-    rows: rows(),
+    rows: found,
     empty: "No miner matches.",
     chosen: (row) => row.miner_hotkey === view.miner,
   }));
+}
+
+/** Only what changed is drawn again, so that a reader keeps place, order and focus from block to block. */
+function redraw(target, data, build) {
+  const text = JSON.stringify(data);
+  if (drawn.get(target) === text) return;
+  drawn.set(target, text);
+  fill(target, build());
 }
 
 // --- a miner's tasks
@@ -129,12 +139,33 @@ function clips(detail) {
     video.addEventListener("error", () => { words.textContent = `${name}: not in the bucket, or not playable`; });
     return { video, figure: el("figure", {}, video, el("figcaption", {}, words)) };
   });
-  const together = () => videos.forEach(({ video }) => { video.currentTime = 0; video.play().catch(() => {}); });
   return el("div", {},
     el("div", { class: "clips" }, videos.map(({ figure }) => figure)),
     el("div", { class: "tools" },
-      el("button", { class: "plain", type: "button", onclick: together }, "Play side by side"),
+      playTogether(videos.map(({ video }) => video)),
       el("a", { class: "button", href: detail.first_frame_url, rel: "noreferrer", target: "_blank" }, "First frame")));
+}
+
+/** A button that starts all clips at once, again when the longest is over, and stops them. */
+function playTogether(videos) {
+  const button = el("button", { class: "plain", type: "button", "aria-pressed": "false" }, "Play side by side");
+  const playable = () => videos.filter((video) => !video.error);
+  const begin = () => playable().forEach((video) => { video.currentTime = 0; video.play().catch(() => {}); });
+  const say = (playing) => {
+    button.setAttribute("aria-pressed", String(playing));
+    button.textContent = playing ? "Stop both" : "Play side by side";
+  };
+  button.addEventListener("click", () => {
+    const starts = button.getAttribute("aria-pressed") === "false";
+    for (const video of videos) video.loop = !starts;
+    if (starts) begin();
+    else for (const video of videos) video.pause();
+    say(starts);
+  });
+  for (const video of videos) {
+    video.addEventListener("ended", () => { if (playable().every((other) => other.ended)) begin(); });
+  }
+  return button;
 }
 
 function verdicts(detail) {
@@ -173,8 +204,8 @@ const validatorColumns = [
 function drawValidators(summaries, agreement) {
   const known = new Map(agreement.map((row) => [row.validator_hotkey, row]));
   const found = summaries.map((row) => ({ stake: null, votes: 0, agreement: null, ...row, ...known.get(row.validator_hotkey) }));
-  fill("#validators", table({ caption: "How validators vote, and how often the stake-weighted verdict is theirs", columns: validatorColumns, rows: found, empty: "No validator has judged anything yet." }));
-  fill("#validators-tools", found.length ? csvButton("leoma-validators.csv", validatorColumns, () => found) : []);
+  redraw("#validators", found, () => table({ caption: "How validators vote, and how often the stake-weighted verdict is theirs", columns: validatorColumns, rows: found, empty: "No validator has judged anything yet." }));
+  redraw("#validators-tools", found, () => (found.length ? csvButton("leoma-validators.csv", validatorColumns, () => found) : []));
 }
 
 // --- everything, once per block

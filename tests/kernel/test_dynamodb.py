@@ -1,0 +1,210 @@
+"""DynamoDB's data calls on the short road: what is sent, what comes back, what breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.kernel import aws, dynamodb
+from chalicelib.kernel.tables import Table
+from tests.harness.race import all_at_once
+
+GET = {"TableName": "a", "Key": {"pk": {"S": "b"}}}
+OK = (200, b"{}")
+
+
+class Stub:
+    """Answers each request from a list; None hangs up instead. Counts connections, keeps requests."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, bytes] | None] = []
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.closes = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def end(self) -> None:
+        """Closing alone would not wake the thread that waits for connections."""
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as stream:
+            while head := self._head(stream):
+                length = next(int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length:"))
+                self.requests.append(b"".join(head) + stream.read(length))
+                answer = self.answers.pop(0) if self.answers else OK
+                if answer is None:
+                    return
+                status, body = answer
+                rest = b"Connection: close\r\n" if self.closes else b""
+                connection.sendall(b"HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n" % (status, rest, len(body)) + body)
+                if self.closes:
+                    return
+
+    @staticmethod
+    def _head(stream: Any) -> list[bytes]:
+        head = []
+        while (line := stream.readline()) not in {b"", b"\r\n"}:
+            head.append(line)
+        return head
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """A DynamoDB of our own behind a client of its own."""
+    found = Stub()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{found.port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    aws.forget_clients()
+    yield found
+    found.end()
+    monkeypatch.undo()
+    aws.forget_clients()
+
+
+def get() -> Any:
+    return aws.client("dynamodb").get_item(**GET)
+
+
+def test_one_post_of_json_with_bytes_as_base64(stub: Stub) -> None:
+    item = {"body": {"B": b"\x00\xff"}, "map": {"M": {"B": {"S": "text"}}}, "list": {"L": [{"B": b"x"}]}}
+    wire = {"body": {"B": "AP8="}, "map": {"M": {"B": {"S": "text"}}}, "list": {"L": [{"B": "eA=="}]}}
+    stub.answers = [(200, json.dumps({"Item": wire}).encode()), OK]
+    assert get() == {"Item": item}
+
+    aws.client("dynamodb").put_item(TableName="a", Item=item)
+    head, _, body = stub.requests[1].partition(b"{")
+    assert json.loads(b"{" + body) == {"TableName": "a", "Item": wire}
+    assert b"x-amz-target: DynamoDB_20120810.PutItem" in head
+    assert b"authorization: AWS4-HMAC-SHA256 Credential=test/" in head
+
+
+def test_a_connection_is_used_again_until_either_side_ends_it(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    get(), get()
+    assert stub.connections == 1
+
+    stub.closes = True
+    get(), get()
+    assert stub.connections == 2
+    stub.closes = False
+    get()
+    monkeypatch.setattr(dynamodb, "_LONGEST_REST_SECONDS", 0)
+    get()
+    assert stub.connections == 4
+
+
+def test_a_connection_that_ended_while_it_rested_is_not_used(stub: Stub) -> None:
+    get()
+    ((connection, _),) = aws.client("dynamodb")._make_api_call._connections._resting
+    connection.sock.shutdown(socket.SHUT_RD)
+    get()
+
+    assert stub.connections == 2
+
+
+@pytest.mark.parametrize("answer", [None, (200, b""), (200, b"{")])
+def test_an_answer_that_got_lost_is_the_library_s_error(stub: Stub, answer: tuple[int, bytes] | None) -> None:
+    stub.answers = [answer]
+    with pytest.raises(BotoCoreError):
+        get()
+
+    assert get() == {}
+
+
+def test_a_host_that_does_not_answer_is_the_library_s_error(stub: Stub) -> None:
+    stub.end()
+    with pytest.raises(BotoCoreError):
+        get()
+
+
+def test_an_answer_that_never_ends_is_given_up(stub: Stub) -> None:
+    calls = aws.client("dynamodb")._make_api_call
+    calls._connections._seconds = (1, 0.05)
+    hanging = socket.create_server(("127.0.0.1", 0))
+    calls._connections._place = hanging.getsockname()
+    with hanging, pytest.raises(BotoCoreError):
+        get()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "message"),
+    [
+        (400, b'{"__type": "com.amazonaws.dynamodb.v20120810#LimitExceeded", "message": "no"}', "LimitExceeded", "no"),
+        (400, b'{"__type": "ThrottlingException", "Message": "slow"}', "ThrottlingException", "slow"),
+        (503, b"<html>", "ServiceUnavailable", ""),
+        (403, b"<html>", "403", ""),
+        (400, b"{}", "400", ""),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_the_library_s(stub: Stub, status: int, body: bytes, code: str, message: str) -> None:
+    stub.answers = [(status, body)]
+    with pytest.raises(ClientError) as caught:
+        get()
+
+    assert caught.value.response["Error"] == {"Code": code, "Message": message}
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+
+
+def test_what_a_condition_found_comes_along(stub: Stub) -> None:
+    refusal = {"__type": "x#ConditionalCheckFailedException", "message": "no", "Item": {"b": {"B": "eA=="}}}
+    stub.answers = [(400, json.dumps(refusal).encode())]
+    client = aws.client("dynamodb")
+    with pytest.raises(client.exceptions.ConditionalCheckFailedException) as caught:
+        client.put_item(TableName="a", Item={})
+
+    assert caught.value.response["Item"] == {"b": {"B": b"x"}}
+
+
+def test_a_proxy_or_another_call_leads_through_the_library(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.answers = [(200, b'{"TableNames": ["a"]}')]
+    assert aws.client("dynamodb").list_tables()["TableNames"] == ["a"]
+    assert b"amz-sdk-request" in stub.requests[0]
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    aws.forget_clients()
+    assert not isinstance(aws.client("dynamodb")._make_api_call, dynamodb.DataCalls)
+
+
+def test_many_threads_share_what_rests(stub: Stub) -> None:
+    calls: list[Callable[[], Any]] = [get] * 16
+    assert all_at_once(calls) == [{}] * 16
+    assert all_at_once(calls) == [{}] * 16
+    assert stub.connections <= 32
+    assert len(aws.client("dynamodb")._make_api_call._connections._resting) <= stub.connections
+
+
+def test_an_expired_signature_is_never_reused(stub: Stub) -> None:
+    """Credentials are asked for at each call: those of a role change."""
+    get()
+    aws._session().set_credentials("other", "secret")
+    get()
+
+    assert [b"Credential=other/" in request for request in stub.requests] == [False, True]
+
+
+def test_our_own_table_speaks_through_it(stub: Stub) -> None:
+    stub.answers = [(200, b'{"Item": {"pk": {"S": "a"}, "n": {"N": "1.5"}, "b": {"B": "AP8="}}}')]
+
+    assert Table("leoma").get("a", "b") == {"pk": "a", "n": 1.5, "b": b"\x00\xff"}
