@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("world")
 
 
 def test_a_hundred_samples_cost_no_more_than_the_bill_says(client: Client) -> None:
-    history(10, voters=2)
+    history(10**4)
     with counted() as spent:
         assert send(client, ALICE, batch_of(7)).status == 200
         fold.fold()
