@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from bench.interface import Figures, benchmark, printed_number
 from chalicelib.bitrecs import similarity
@@ -12,8 +15,7 @@ from chalicelib.bitrecs.contracts import BitrecsSettings
 
 _ONE_CORE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _BUDGET_MS = 50.0
-# Reordering moves a text by 0.07, as specified, and the report distance is 0.05: that disguise is mostly not seen.
-_WANTED_SHARE = 0.9
+_WANTED_SHARE = 0.95
 _SEARCH = """
 import statistics, time
 import numpy as np
@@ -39,12 +41,9 @@ def once():
 once()
 print(statistics.median(once() for _ in range(9)))
 """
-_TEXT = (
-    "recommend products that fit the customer and the basket explain each choice in one short sentence prefer items "
-    "of the same brand never repeat what was bought before order them by how well they match season price and taste "
-    "answer with a list of names only be honest about doubt and leave out what is sold out or too expensive"
-)
-_WORDS = _TEXT.split()
+_VOCABULARY = 600
+_WORDS_PER_PROMPT = 600
+_PROMPTS = 25
 
 
 def milliseconds(size: int, *, alike: float = 0.6, brute: bool = False) -> float:
@@ -74,11 +73,15 @@ def at_100_000() -> Figures:
 Disguise = Callable[[str, random.Random], str]
 
 
-def _swapped(text: str, dice: random.Random) -> str:
-    """Its sentences in another order."""
-    parts = text.split(". ")
-    dice.shuffle(parts)
-    return ". ".join(parts)
+def _reordered(separator: str) -> Disguise:
+    """Its sentences or paragraphs in another order: the shorter they are, the more words change neighbours."""
+
+    def reorder(text: str, dice: random.Random) -> str:
+        parts = text.split(separator)
+        dice.shuffle(parts)
+        return separator.join(parts)
+
+    return reorder
 
 
 def _reworded(words: int) -> Disguise:
@@ -92,31 +95,85 @@ def _reworded(words: int) -> Disguise:
     return reword
 
 
-_DISGUISES: dict[str, Disguise] = {
+def _outside_variables(change: Callable[[str], str]) -> Disguise:
+    """Variables keep their names, or the artifact would be refused."""
+    return lambda text, _: "".join(
+        part if part.startswith("{{") else change(part) for part in re.split(r"(\{\{\w+\}\})", text)
+    )
+
+
+DISGUISES: dict[str, Disguise] = {
     "white space": lambda text, _: text.replace(" ", " \n\t "),
-    "capitals": lambda text, _: text.upper().replace("{{SKU}}", "{{sku}}").replace("{{PERSONA}}", "{{persona}}"),
-    "look-alike letters": lambda text, _: text.replace("e", "е").replace("a", "а").replace("o", "ο"),
-    "invisible letters": lambda text, _: text.replace("s", "s\u200b"),
-    "full-width letters": lambda text, _: (
-        "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in text)
-        .replace("{{ｓｋｕ}}", "{{sku}}")
-        .replace("{{ｐｅｒｓｏｎａ}}", "{{persona}}")
+    "capitals": _outside_variables(str.upper),
+    "look-alike letters": _outside_variables(lambda text: text.replace("e", "е").replace("a", "а").replace("o", "ο")),
+    "invisible letters": _outside_variables(lambda text: text.replace("s", "s\u200b")),
+    "full-width letters": _outside_variables(
+        lambda text: "".join(chr(ord(letter) + 0xFEE0) if letter.isalpha() else letter for letter in text)
     ),
     "comments": lambda text, _: f"<!-- mine -->{text}{{# all of it #}}",
     "renamed variables": lambda text, _: text.replace("{{sku}}", "{{sku_info}}").replace(
         "{{persona}}", "{{cart_json}}"
     ),
-    "sentences reordered": _swapped,
+    "paragraphs reordered": _reordered("\n\n"),
+    "sentences reordered": _reordered(". "),
+    "1 word": _reworded(1),
     "2 words": _reworded(2),
     "5 words": _reworded(5),
+    "10 words": _reworded(10),
+    "20 words": _reworded(20),
     "a sentence more": lambda text, _: f"{text} Always be polite and brief.",
 }
 
 
+@dataclass(frozen=True)
+class Detection:
+    """How many copies of how many prompts were seen in each disguise, and how many strangers were taken for copies."""
+
+    prompts: int
+    seen: dict[str, int]
+    false_alarms: int
+
+    @property
+    def share(self) -> float:
+        return sum(self.seen.values()) / (self.prompts * len(self.seen))
+
+    @property
+    def false_share(self) -> float:
+        return self.false_alarms / (self.prompts * (self.prompts - 1) / 2)
+
+
+def detection(prompts: int) -> Detection:
+    """The corpus in every disguise, against the distance below which an agent is reported."""
+    limit = BitrecsSettings().similarity_report_distance
+    texts = [_prompt(seed) for seed in range(prompts)]
+    vectors = [_vector(text) for text in texts]
+    seen = {
+        name: sum(
+            _distance(vector, _vector(disguise(text, random.Random(seed)))) < limit
+            for seed, (text, vector) in enumerate(zip(texts, vectors, strict=True))
+        )
+        for name, disguise in DISGUISES.items()
+    }
+    pairs = itertools.combinations(vectors, 2)
+    return Detection(prompts, seen, sum(_distance(one, other) < limit for one, other in pairs))
+
+
 def _prompt(seed: int) -> str:
+    """Six hundred words in sentences of few or many words, four to a paragraph; words come as often as in prose."""
     dice = random.Random(seed)
-    sentences = [" ".join(dice.choice(_WORDS) for _ in range(12)) for _ in range(40)]
-    return ". ".join(["Look at {{sku}} for {{persona}}", *sentences])
+    words = [_word(dice) for _ in range(_VOCABULARY)]
+    often = [1 / (rank + 3) for rank in range(_VOCABULARY)]
+    usual = dice.uniform(8, 24)
+    sentences = ["Look at {{sku}} for {{persona}}"]
+    while sum(len(sentence.split()) for sentence in sentences) < _WORDS_PER_PROMPT:
+        length = max(4, round(dice.gauss(usual, usual / 3)))
+        sentences.append(" ".join(dice.choices(words, often, k=length)))
+    paragraphs = [sentences[at : at + 4] for at in range(0, len(sentences), 4)]
+    return "\n\n".join(". ".join(paragraph) for paragraph in paragraphs)
+
+
+def _word(dice: random.Random) -> str:
+    return "".join(dice.choice("bcdfglmnprst") + dice.choice("aeiou") for _ in range(dice.choice((1, 2, 2, 3))))
 
 
 def _vector(prompt: str) -> list[float]:
@@ -129,19 +186,7 @@ def _distance(one: list[float], other: list[float]) -> float:
 
 @benchmark("bitrecs evasions reported", unit="", at_least=1)
 def evasions() -> Figures:
-    limit = BitrecsSettings().similarity_report_distance
-    prompts = {seed: _prompt(seed) for seed in range(25)}
-    vectors = {seed: _vector(prompt) for seed, prompt in prompts.items()}
-    seen = {
-        name: sum(
-            _distance(vectors[seed], _vector(disguise(prompt, random.Random(seed)))) < limit
-            for seed, prompt in prompts.items()
-        )
-        for name, disguise in _DISGUISES.items()
-    }
-    pairs = [(a, b) for a in prompts for b in prompts if a < b]
-    false = sum(_distance(vectors[a], vectors[b]) < limit for a, b in pairs)
-    share = sum(seen.values()) / (len(prompts) * len(_DISGUISES))
-    missed = ", ".join(f"{name} {count}/{len(prompts)}" for name, count in seen.items() if count < len(prompts))
-    note = f"false alarms {false}/{len(pairs)}; not always seen: {missed or 'none'}"
-    return Figures(share, _WANTED_SHARE, note)
+    found = detection(_PROMPTS)
+    missed = ", ".join(f"{name} {count}/{_PROMPTS}" for name, count in found.seen.items() if count < _PROMPTS)
+    note = f"false alarms {found.false_share:.1%}; not always seen: {missed or 'none'}"
+    return Figures(found.share, _WANTED_SHARE, note)

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from infra.gateway import SAFETY_HEADERS
+from local import sigv4
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -152,6 +155,10 @@ class Gateway:
             wrong.headers.append(("Allow", node.allowed))
             return wrong
         event = proxy_event(request, path, query, node.resource, variables, request_id)
+        if getattr(self.app.routes[node.resource][request.method], "authorizer", None):
+            event["requestContext"]["identity"]["userArn"] = sigv4.principal(
+                request.method, request.target, event["headers"], request.body
+            )
         return self._invoke(event, request_id)
 
     def _invoke(self, event: Event, request_id: str) -> Answer:
@@ -172,6 +179,7 @@ def refusal(status: int, detail: str, code: str, request_id: str) -> Answer:
     body = json.dumps({"detail": detail, "code": code}, separators=(",", ":")).encode()
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *_CORS]
     headers.append(("X-Request-Id", request_id.replace("-", "")))
+    headers += SAFETY_HEADERS.items()
     return Answer(status, headers, body)
 
 

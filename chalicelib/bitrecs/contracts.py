@@ -20,7 +20,6 @@ class BitrecsSettings(Settings, system="bitrecs"):
     disallow_uploads_reason: str = knob(
         "System Maintenance - Artifact submissions are temporarily disabled", "what a refused miner is told"
     )
-    netuid: int = knob(122, "the subnet, until the first sync says it", minimum=0, maximum=65535, prefixed_only=True)
     signature_schemes: tuple[str, ...] = knob(("sr25519", "ed25519"), "signature schemes taken")
     transport_versions: tuple[str, ...] = knob(("2.0.2",), "client versions tried in the transport string; at most 8")
     transport_allow_unversioned: bool = knob(True, "take the transport string without a version too")
@@ -230,6 +229,31 @@ class QueueQuery(Contract):
 
 class SetQuery(Contract):
     set_id: int = Field(ge=1, le=10**9)
+
+
+class SwitchOrder(Contract):
+    enabled: bool = Field(strict=True)
+
+
+class BanOrder(Contract):
+    hotkey: str = Field(max_length=200)
+    reason: str = Field("", max_length=500)
+    banned: bool = True
+
+
+class ValidatorOrder(Contract):
+    hotkey: str = Field(max_length=200)
+    name: str = Field("", max_length=100)
+    listed: bool = True
+
+
+class SetOrder(Contract):
+    set_id: int = Field(ge=1, le=10**9)
+
+
+class KeyOrder(Contract):
+    label: str = Field("", max_length=100)
+    revoke: str | None = Field(None, max_length=64)
 
 
 class Agent(Contract):

@@ -23,6 +23,7 @@ class Entry:
     hotkey: str
     stage: str
     created: str
+    since: float
     free: int
     by: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
@@ -94,12 +95,12 @@ class TestResult(Contract):
 class RunUpdate(Contract):
     evaluation_run_id: Uuid
     updated_status: RunStatus
-    patch: str | None = Field(None, max_length=60_000)
+    patch: str | None = None
     test_results: list[TestResult] | None = Field(None, max_length=200)
     agent_logs: str | None = None
     eval_logs: str | None = None
     error_code: int | None = Field(None, ge=1000, le=3999)
-    error_message: str | None = Field(None, max_length=10_000)
+    error_message: str | None = None
 
 
 class Disconnect(Contract):

@@ -127,7 +127,7 @@ def _template_rules(artifact: Artifact, raw: str) -> Iterator[str]:
         if unknown := sorted(set(names) - VARIABLES):
             listed = ", ".join(name[:40] for name in unknown[:_LISTED_SKUS])
             yield f"{field} contains invalid variable(s): {listed}. Allowed variables are: {sorted(VARIABLES)}"
-    if repeated := [*_repeated(used, "TEMPLATE", ""), *_repeated(_EXPRESSION.findall(raw), "RAW TEMPLATE", ".")]:
+    if repeated := [*_repeated(used, "TEMPLATE", ""), *_repeated(_EXPRESSION.findall(raw), "the RAW TEMPLATE", ".")]:
         yield "\n".join(repeated) + f" Used variables: {{{', '.join(repr(name) for name in sorted(set(used)))}}}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,10 @@ from .contracts_work import Entry, Next, RunUpdate, TestResult
 RUN_ORDER = ("pending", "initializing_agent", "running_agent", "initializing_eval", "running_eval", "finished")
 ENDED = frozenset({"finished", "error"})
 FIRST_VALIDATOR_ERROR = 2000
+# So that a hundred evaluations with all their runs are one answer.
+MOST_PATCH_BYTES = 16_000
+MOST_RESULTS_BYTES = 32_000
+MOST_MESSAGE_BYTES = 4_000
 _PLATFORM_ERRORS = {
     "pending": 3000,
     "initializing_agent": 3010,
@@ -65,11 +70,13 @@ def connected_validators(live: Mapping[str, tuple[str, float]], now: float, time
     return sum(1 for slot, (_, at) in live.items() if now - at <= timeout and not slot.startswith("s_screener"))
 
 
-def first_entry(agent_id: str, hotkey: str, created: str) -> Entry:
-    return Entry(agent_id, hotkey, "screener_1", created, free=1)
+def first_entry(agent_id: str, hotkey: str, created: str, now: float) -> Entry:
+    return Entry(agent_id, hotkey, "screener_1", created, since=now, free=1)
 
 
-def after(entry: Entry, evaluator: str, score: float | None, top: float | None, settings: BitrecsSettings) -> Next:
+def after(  # noqa: PLR0917 - what ended, and what it is measured by
+    entry: Entry, evaluator: str, score: float | None, top: float | None, settings: BitrecsSettings, now: float
+) -> Next:
     """An evaluation ended: with a score it succeeded, without one it failed and its place is free again."""
     ended = replace(entry, total=entry.total + 1, rev=entry.rev + 1)
     if entry.stage == "validator":
@@ -80,22 +87,22 @@ def after(entry: Entry, evaluator: str, score: float | None, top: float | None, 
             return Next(None, "failed_screening_2")
         return Next(back, STATUS_OF_STAGE[entry.stage])
     if entry.stage == "screener_1":
-        return _after_first_screener(ended, score, settings)
+        return _after_first_screener(ended, score, settings, now)
     needed = max(settings.screener_2_threshold, settings.prune_threshold * (top or 0.0))
     if not _reaches(score, needed):
         return Next(None, "failed_screening_2")
     best_first = f"{1 - min(1.0, score):.9f}"
     place = Entry(
-        entry.agent_id, entry.hotkey, "validator", entry.created,
+        entry.agent_id, entry.hotkey, "validator", entry.created, since=now,
         free=settings.num_evals_per_agent, rank=best_first, screener_score=score,
     )  # fmt: skip
     return Next(place, "evaluating")
 
 
-def _after_first_screener(entry: Entry, score: float, settings: BitrecsSettings) -> Next:
+def _after_first_screener(entry: Entry, score: float, settings: BitrecsSettings, now: float) -> Next:
     if not _reaches(score, settings.screener_1_threshold):
         return Next(None, "failed_screening_1")
-    return Next(Entry(entry.agent_id, entry.hotkey, "screener_2", entry.created, free=1), "screening_2")
+    return Next(Entry(entry.agent_id, entry.hotkey, "screener_2", entry.created, since=now, free=1), "screening_2")
 
 
 def _after_validator(entry: Entry, evaluator: str, score: float | None, settings: BitrecsSettings) -> Next:
@@ -133,6 +140,28 @@ def check_companions(update: RunUpdate) -> None:
     missing = [name for name in _COMPANIONS.get(update.updated_status, ()) if getattr(update, name) is None]
     if missing:
         raise Invalid(f"The status {update.updated_status} needs {' and '.join(missing)}.", code="companions_missing")
+
+
+def kept_of(update: RunUpdate) -> dict[str, Any]:
+    """What a run keeps of an update: texts up to their limits; results count, so too many of them are refused."""
+    found = update.model_dump(include={"test_results", "error_code"}, exclude_none=True, mode="json")
+    if _size(found.get("test_results")) > MOST_RESULTS_BYTES:
+        raise Invalid(f"test_results are larger than {MOST_RESULTS_BYTES} bytes.", code="results_too_large")
+    for name, most in (("patch", MOST_PATCH_BYTES), ("error_message", MOST_MESSAGE_BYTES)):
+        if (text := getattr(update, name)) is not None:
+            found[name] = cut(text, most)
+    return found
+
+
+def cut(text: str, most: int) -> str:
+    """As much of a text as fits into so many bytes of JSON."""
+    while (size := _size(text)) > most:
+        text = text[: len(text) * most // size]
+    return text
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 def platform_error(state: str) -> int:

@@ -8,13 +8,14 @@ from chalicelib.kernel import clock
 from chalicelib.kernel.errors import NotFound, Unavailable
 from chalicelib.kernel.http import Answer, Request
 from chalicelib.kernel.routing import Auth
+from chalicelib.kernel.settings import KernelSettings
 from chalicelib.kernel.version import VERSION
 
-from . import domain, routes_intake, routes_reads, routes_work, store, store_work
+from . import domain, routes_admin, routes_intake, routes_reads, routes_work, store, store_work
 from .contracts import MAX_SUBMISSION_BYTES, Accepted, BitrecsSettings, Checked, Submission
 from .routes_gate import api, limit
 
-__all__ = ["api", "routes_reads", "routes_work"]
+__all__ = ["api", "routes_admin", "routes_reads", "routes_work"]
 
 _NETWORKS = {122: "finney", domain.TESTNET: "test"}
 _REFUSALS = {
@@ -79,7 +80,8 @@ def health(request: Request) -> dict[str, Any]:
         live, agents, netuid, enabled, snapshot = _doors()
         database = True
     except (Unavailable, RuntimeError):
-        live, agents, netuid, enabled, snapshot, database = {}, 0, settings.netuid, False, None, False
+        live, agents, netuid, enabled, snapshot = {}, 0, KernelSettings.current().bitrecs_netuid, False, None
+        database = False
     connected = {
         slot: at
         for slot, (_, at) in store_work.live_sessions(live).items()
@@ -124,5 +126,5 @@ def _doors() -> tuple[dict[str, Any], int, int, bool, dict[str, Any] | None]:
     settings = BitrecsSettings.current()
     switch, live, agents, snapshot = store.doors()
     enabled = (settings.submissions_enabled if switch is None else switch) and not settings.disallow_uploads
-    netuid = snapshot["netuid"] if snapshot else settings.netuid
+    netuid = snapshot["netuid"] if snapshot else KernelSettings.current().bitrecs_netuid
     return live, agents, netuid, enabled, snapshot

@@ -351,7 +351,7 @@ def _new_agent(
             "system_prompt_template", "user_prompt_template", "sampling_params", "fewshot_examples", "eval_scores"
         }
     )  # fmt: skip
-    entry = domain_stages.first_entry(agent_id, artifact.miner_hotkey, created)
+    entry = domain_stages.first_entry(agent_id, artifact.miner_hotkey, created, now)
     audit = store.attempt(
         "submit", attempt.request.id, artifact.miner_hotkey, 201, "", ip=attempt.request.ip, size=attempt.size
     )

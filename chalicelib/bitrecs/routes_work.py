@@ -260,6 +260,7 @@ def _take(session: Item, entry: Entry, current: Mapping[str, Any]) -> Work:
         "set_id": current["set_id"],
         "evaluation_set_group": session["group"],
         "place": entry.place,
+        "waited": max(0.0, now - entry.since),
         "status": "running",
         "run_ids": [run["evaluation_run_id"] for run in runs],
     }
@@ -293,13 +294,11 @@ def _update(session: Item, update: RunUpdate) -> None:
     if run["status"] == update.updated_status:
         return
     stages.check_transition(run["status"], update.updated_status)
+    changes = stages.kept_of(update)
     largest = BitrecsSettings.current().max_evaluation_run_log_size_bytes
     for kind, text in (("agent", update.agent_logs), ("eval", update.eval_logs)):
         if text is not None:
             store_work.keep_log(update.evaluation_run_id, kind, text, largest=largest)
-    changes = update.model_dump(
-        include={"patch", "test_results", "error_code", "error_message"}, exclude_none=True, mode="json"
-    )
     changes |= {"status": update.updated_status, stages.STARTED_AT[update.updated_status]: clock.now()}
     if not store_work.advance_run(update.evaluation_run_id, run["status"], changes):
         raise Contended

@@ -263,8 +263,11 @@ def settle(settled: Settlement) -> None:
         table.updating("STATE", "scores", "ADD #rev :one", one=1),
     ]  # fmt: skip
     if settled.score is not None:
-        change = "ADD #{group}_sum :score, #{group}_count :one".replace("{group}", found["evaluation_set_group"])
-        writes.append(table.updating(f"STATS#{found['set_id']}", "-", change, score=settled.score, one=1))
+        change = "ADD #{group}_sum :score, #{group}_wait :waited, #{group}_count :one".replace(
+            "{group}", found["evaluation_set_group"]
+        )
+        values = {"score": settled.score, "waited": found["waited"], "one": 1}
+        writes.append(table.updating(f"STATS#{found['set_id']}", "-", change, **values))
     if settled.agent_after != settled.agent_before or settled.final_score is not None:
         writes.append(
             table.updating(
@@ -342,11 +345,12 @@ def finals(set_id: int) -> list[Item]:
     return list(table.query_all(f"FINAL#{set_id}", consistent=True))
 
 
-def averages(set_id: int) -> dict[str, float]:
-    """Mean score of the successful evaluations by group."""
+def averages(set_id: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Of the successful evaluations by group: mean score, and mean seconds from a stage's queue to a claim."""
     item = table.get(f"STATS#{set_id}", "-") or {}
-    groups = {name.removesuffix("_count"): count for name, count in item.items() if name.endswith("_count")}
-    return {group: item[f"{group}_sum"] / count for group, count in groups.items() if count}
+    counts = {name.removesuffix("_count"): count for name, count in item.items() if name.endswith("_count")}
+    scores = {group: item[f"{group}_sum"] / count for group, count in counts.items()}
+    return scores, {group: item[f"{group}_wait"] / count for group, count in counts.items()}
 
 
 def snapshot_mark() -> str:

@@ -79,7 +79,7 @@ def _settlement(
     meta = found[0]
     top = store_work.top_score(evaluation["set_id"]) if group != "screener_1" else None
     status = meta["status"]
-    following = stages.after(entry, session["name"], score, top, settings) if entry else None
+    following = stages.after(entry, session["name"], score, top, settings, clock.now()) if entry else None
     lost = {
         run["evaluation_run_id"]: (
             run["status"],

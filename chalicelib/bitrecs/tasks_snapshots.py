@@ -32,7 +32,7 @@ def refresh(*, force: bool = False) -> bool:
     finals = [final for final in finals if metas[final["agent_id"]]["miner_hotkey"] not in banned]
     _save_scores(rows, settings, current)
     _save_agents(finals, metas, settings, now)
-    store_work.save_snapshot("screener-info", domain_views.screener_info(settings, store_work.averages(set_id), {}))
+    store_work.save_snapshot("screener-info", domain_views.screener_info(settings, *store_work.averages(set_id)))
     store_work.set_snapshot_mark(mark)
     return True
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from chalice.app import Blueprint, Chalice
+from chalice.app import Blueprint, Chalice, IAMAuthorizer
 from pydantic import BaseModel, ValidationError
 
 from . import clock, codec, errors, telemetry
@@ -53,6 +53,7 @@ class Request:
     body: bytes
     id: str
     ip: str
+    principal: str = ""
     prefix: str = ""
     caller: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Request:
     @classmethod
     def from_event(cls, event: dict[str, Any], prefix: str) -> Request:
         context = event["requestContext"]
+        identity = context.get("identity", {})
         return cls(
             method=event["httpMethod"],
             path=event["path"],
@@ -69,7 +71,8 @@ class Request:
             variables=event.get("pathParameters") or {},
             body=_sent(event),
             id=context["requestId"].replace("-", ""),
-            ip=context.get("identity", {}).get("sourceIp") or "",
+            ip=identity.get("sourceIp") or "",
+            principal=identity.get("userArn") or "",
             prefix=prefix,
             sent_headers=event.get("multiValueHeaders") or {},
         )
@@ -165,6 +168,11 @@ class App(Chalice):
         entry = self.routes[gateway["resourcePath"]][event["httpMethod"]]
         reply: dict[str, Any] = entry.view_function(event)
         return reply
+
+
+def signed_with_aws_credentials() -> IAMAuthorizer:
+    """For routes that API Gateway opens to principals of the account alone."""
+    return IAMAuthorizer()
 
 
 class Functions(Blueprint):

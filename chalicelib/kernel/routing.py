@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import errors
-from .http import MAX_BODY_BYTES, Answer, App, Request, serve
+from .http import MAX_BODY_BYTES, Answer, App, Request, serve, signed_with_aws_credentials
 from .settings import KernelSettings
 from .values import frozen
 
@@ -28,6 +28,8 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(, ?[A-Za-z0-9-]+){0,50}")
 class Auth:
     """How a route knows its caller; `check` answers the caller or refuses. `headers` document what it reads, all of
     them together; `optional`: whether anybody passes without.
+
+    `by_aws`: API Gateway checks a signature with AWS credentials first and tells who signed.
     """
 
     check: Callable[[Request], Any]
@@ -35,6 +37,7 @@ class Auth:
     headers: dict[str, str] = field(default_factory=dict)
     refusals: dict[int, str] = field(default_factory=dict)
     optional: Callable[[], bool] = lambda: False
+    by_aws: bool = False
 
 
 @frozen
@@ -153,7 +156,9 @@ class Router:
             for method in METHODS:
                 view = self._view(path, declared, method, base)
                 view.__name__ = f"{method.lower()} {full_path}"
-                app.route(full_path, methods=[method], content_types=["*/*"], name=view.__name__)(view)
+                auth = declared[method].auth if method in declared else None
+                door = {"authorizer": signed_with_aws_credentials()} if auth and auth.by_aws else {}
+                app.route(full_path, methods=[method], content_types=["*/*"], name=view.__name__, **door)(view)
 
     def _view(
         self, path: str, declared: dict[str, Route], method: str, base: str

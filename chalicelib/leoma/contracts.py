@@ -52,7 +52,6 @@ class LeomaSettings(Settings, system="leoma"):
     max_body_size: int = knob(2_097_152, "largest request body in bytes", minimum=1)
     cors_origins: tuple[str, ...] = knob(("*",), "origins that browsers may call from")
     replay_cache: bool = knob(True, "refuse a signed request that is replayed on another target")
-    netuid: int = knob(99, "the subnet", minimum=0, maximum=65535, prefixed_only=True)
     samples_bucket: str = knob("leoma-samples", "bucket of clips and evaluation results; empty: no clip URLs")
     texts_bucket: str = knob("leoma-texts", "bucket of samples' long texts")
     min_validator_stake: float = knob(1000.0, "least stake of a validator", minimum=0)

@@ -86,11 +86,11 @@ FORBIDDEN = "user_prompt_template contains forbidden Jinja syntax (only {{variab
         ),
         (
             {"user_prompt_template": "{{product_catalog}}"},
-            TWICE + "TEMPLATE but may only appear 1 time(s)\n" + TWICE + "RAW",
+            TWICE + "TEMPLATE but may only appear 1 time(s)\n" + TWICE + "the RAW",
         ),
         (
             {"fewshot_examples": [{"role": "user", "content": "{{ product_catalog }}"}]},
-            TWICE + "RAW TEMPLATE but may only appear 1 time(s). Used variables: {",
+            TWICE + "the RAW TEMPLATE but may only appear 1 time(s). Used variables: {",
         ),
     ],
 )  # S39 - S48

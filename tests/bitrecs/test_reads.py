@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.bitrecs import tasks
-from tests.bitrecs.world import BLOCK, World, screened
+from tests.bitrecs.world import BLOCK, NOW, Freeze, World, screened
 
 
 def test_get_submit_and_a_trailing_slash_are_json_and_no_redirect(world: World) -> None:  # V09
@@ -27,3 +27,33 @@ def test_blocks_and_weights_follow_the_scores(world: World) -> None:
     (top,) = world.client.get("/bitrecs/retrieval/top-agents").json
     assert (top["miner_hotkey"], top["validator_count"]) == (miner.hotkey, 3)
     assert len(world.client.get("/bitrecs/scoring/latest").json["scores"]) == 21
+
+
+def test_the_stages_tell_their_averages(world: World, freeze: Freeze) -> None:
+    assert world.miner("a").submit().status == 201
+    freeze(NOW + 40)
+    assert world.screener("screener-1-1").evaluate(0.5)
+    freeze(NOW + 50)
+    assert world.screener("screener-2-1").evaluate(0.7)
+    tasks.snapshots()
+
+    told = world.client.get("/bitrecs/scoring/screener-info").json
+
+    assert (told["screener_1_average_score"], told["screener_1_average_wait_time"]) == (0.5, 40)
+    assert (round(told["screener_2_average_score"], 9), told["screener_2_average_wait_time"]) == (0.7, 10)
+    assert (told["validator_average_score"], told["validator_average_wait_time"]) == (None, None)
+
+
+def test_every_answer_carries_the_specified_headers_even_the_gateway_s_own(world: World) -> None:
+    wanted = {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "X-XSS-Protection": "1; mode=block",
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+        "X-Permitted-Cross-Domain-Policies": "none",
+    }
+    for method, path in (("GET", "/health"), ("POST", "/submit"), ("GET", "/submit"), ("GET", "/no/such/path")):
+        reply = world.client.call(method, f"/bitrecs{path}")
+        assert wanted.items() <= reply.headers.items(), (method, path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import bitrecs_similarity
 from chalicelib.bitrecs import routes_intake, similarity, store, store_index, tasks, tasks_index
 from chalicelib.kernel import flows
 from chalicelib.kernel.errors import Unavailable
@@ -203,3 +204,10 @@ def test_the_search_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
         found = index.nearest(rows[at].tobytes(), below=0.3, limit=5)
 
         assert [agent for agent, _ in found] == wanted
+
+
+def test_most_disguises_of_a_copy_are_seen_and_strangers_are_no_copies() -> None:
+    found = bitrecs_similarity.detection(10)
+
+    assert found.share >= 0.95, found.seen
+    assert found.false_share <= 0.01

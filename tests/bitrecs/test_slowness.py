@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 
 from chalicelib.bitrecs import routes_github, store
 from chalicelib.bitrecs.contracts import BitrecsSettings
-from chalicelib.kernel import chain, clock
+from chalicelib.kernel import chain, clock, flows
+from local.gateway import SECONDS_TO_ANSWER
 from tests.bitrecs.github import Behaviour, GitHub, answer, hanging, trickling
 from tests.bitrecs.world import Configure, World, told
 
@@ -81,14 +83,89 @@ def test_a_commitment_that_comes_late_is_waited_for(
     assert pauses == [4, 4]
 
 
-def test_the_slowest_that_is_allowed_still_fits_the_budget() -> None:
+class SlowTime:
+    """A clock that stands still until something takes its time."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> SlowTime:
+    """Time passes where a test says so, and where the submission sleeps."""
+    time = SlowTime()
+    monkeypatch.setattr(clock, "monotonic", lambda: time.now)
+    monkeypatch.setattr(clock, "sleep", time.pass_by)
+    return time
+
+
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_the_slowest_that_is_allowed_still_ends_within_the_budget(
+    world: World, configure: Configure, monkeypatch: pytest.MonkeyPatch, slow: SlowTime, share: float
+) -> None:
+    """GitHub and index near their limits, a commitment that the chain's copy shows at the last look."""
+    assert world.miner("earlier").submit().status == 201
+    configure(BITRECS_COMMITMENT_RETRY_SECONDS="4")
+    settings = BitrecsSettings.current()
+    miner = world.miner("a")
+    late = world.commitments.pop()
+    world.sync()
+    look, invoke, snapshot = routes_github.get, flows.invoke, chain.snapshot
+
+    def slow_github(url: str, headers: dict[str, str], until: float) -> tuple[int, dict[str, str], bytes]:
+        found = look(url, headers, until)
+        slow.pass_by(share * settings.github_timeout_seconds)
+        return found
+
+    def slow_index(task: str, payload: Any, *, seconds: float) -> Any:
+        slow.pass_by(share * seconds)
+        return invoke(task, payload, seconds=seconds)
+
+    def slow_chain(system: str) -> chain.Snapshot | None:
+        if slow.now > started + (settings.commitment_attempts - 1) * settings.commitment_retry_seconds:
+            world.commitments.append(late)
+            world.sync()
+        return snapshot(system)
+
+    monkeypatch.setattr(routes_github, "get", slow_github)
+    monkeypatch.setattr(flows, "invoke", slow_index)
+    monkeypatch.setattr(chain, "snapshot", slow_chain)
+    started = slow.now
+
+    assert miner.submit().status == 201
+    assert slow.now - started <= settings.request_budget_seconds
+    assert slow.now - started > share * (settings.github_timeout_seconds + settings.similarity_timeout_seconds)
+
+
+def test_whatever_is_slower_than_allowed_is_told_within_the_budget(world: World, slow: SlowTime) -> None:
+    settings = BitrecsSettings.current()
+    assert world.miner("earlier").submit().status == 201
+
+    def never(url: str, _headers: dict[str, str], until: float) -> tuple[int, dict[str, str], bytes]:
+        slow.pass_by(until - slow.now)
+        raise routes_github.Unreachable(url)
+
+    started = slow.now
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(routes_github, "get", never)
+        reply = world.miner("a").submit()
+
+    assert told(reply) == (503, "GitHub is currently unavailable. Please try again later.")
+    assert reply.headers["Retry-After"]
+    assert slow.now - started <= settings.request_budget_seconds
+
+
+def test_the_steps_together_leave_room_below_the_gateway_s_limit() -> None:
     """Each step at its limit, one after the other; the gateway cuts at 29 s."""
     settings = BitrecsSettings()
     pauses = (settings.commitment_attempts - 1) * settings.commitment_retry_seconds
     index = settings.similarity_timeout_seconds + 2
     github = settings.github_timeout_seconds
 
-    assert github + pauses + index + 4 <= settings.request_budget_seconds
+    assert github + pauses + index + 4 <= settings.request_budget_seconds < SECONDS_TO_ANSWER
 
 
 def test_when_the_budget_is_spent_the_chain_is_not_waited_for(

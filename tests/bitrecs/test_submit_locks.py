@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.bitrecs import store, tasks_sets
+from tests.bitrecs.github import failing
 from tests.bitrecs.world import (
     BLOCK,
     USER,
@@ -50,6 +51,18 @@ def test_the_same_request_again_was_already_processed(world: World) -> None:  # 
     assert send(miner, body, headers).status == 201
 
     assert told(send(miner, body, headers)) == (409, "This upload request was already processed")
+
+
+def test_a_request_that_was_refused_cannot_be_sent_again_either(world: World) -> None:
+    miner = world.miner("a")
+    body = miner.body()
+    headers = miner.headers(body)
+    world.github.behaviour = failing(500)
+    assert send(miner, body, headers).status == 503
+    world.github.behaviour = None
+
+    assert told(send(miner, body, headers)) == (409, "This upload request was already processed")
+    assert miner.submit().status == 201
 
 
 def test_a_stranger_cannot_use_up_a_miner_s_nonces(world: World) -> None:

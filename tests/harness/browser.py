@@ -102,7 +102,7 @@ def chromium(profile: Path) -> Iterator[Page]:
     command = [CHROMIUM, *_QUIET, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with connect(_tab(profile), max_size=None) as connection:
+        with connect(_tab(profile), max_size=None, ping_interval=None) as connection:
             yield Page(connection)
     finally:
         process.terminate()

@@ -32,6 +32,11 @@ def test_env_example_is_what_the_knobs_say() -> None:
     assert differences(EXAMPLE, reference.env_example(EXAMPLE)) == [], "run `make docs`"
 
 
+def test_every_variable_is_explained_once() -> None:
+    names = [line.partition("=")[0] for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_route_reference_is_what_the_route_tables_say() -> None:
     written = reference.API.read_text("utf-8") if reference.API.exists() else ""
     assert differences(written, reference.api()) == [], "run `make docs`"

@@ -1,0 +1,102 @@
+"""Bitrecs' dashboard, as a person sees it: who leads, who waits, how an agent was judged, what stays hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chalicelib.bitrecs import tasks
+from tests.bitrecs.conftest import _github_server, github, started, world
+from tests.bitrecs.world import Miner, World, screened
+from tests.harness.browser import Page
+from tests.harness.wallets import wallet
+
+__all__ = ["_github_server", "github", "started", "world"]
+
+SMALL_ENOUGH = 100_000
+ROWS = "document.querySelectorAll('{} tbody tr').length === {}"
+
+
+@pytest.fixture
+def judged(world: World) -> list[Miner]:
+    """One agent is finished, one is half evaluated, one is being screened, one waits."""
+    miners = screened(world, "first", "second")
+    for validator, score in zip(world.validators, (0.6, 0.7, 0.8), strict=True):
+        validator.evaluate(score)
+    world.validators[0].evaluate(0.5)
+    for name in ("third", "fourth"):
+        miners.append(world.miner(name))
+        assert miners[-1].submit().status == 201
+    assert world.screener("screener-1-2").claim()
+    tasks.snapshots()
+    return miners
+
+
+def test_an_empty_subnet_says_what_is_missing(page: Page, base_url: str) -> None:
+    page.complaints.clear()
+    page.open(base_url + "/bitrecs/dashboard")
+    page.wait_for("document.querySelector('#status').dataset.state !== 'loading'")
+
+    assert "No agent of this set is finished yet." in page.text("#board")
+    assert "Nobody waits here." in page.text("#queue")
+    assert "Nobody is connected." in page.text("#validators")
+    assert page.evaluate("[document.documentElement.lang, document.title]") == ["en", "Bitrecs"]
+    assert page.complaints == []
+
+
+def test_the_leaderboard_the_queue_and_an_agent_s_evaluations(
+    page: Page, judged: list[Miner], base_url: str, pictures: Path
+) -> None:
+    page.complaints.clear()
+    page.open(base_url + "/bitrecs/dashboard")
+    page.wait_for(ROWS.format("#board", 1))
+    assert page.evaluate(ROWS.format("#queue", 2))
+    assert page.evaluate(ROWS.format("#validators", 6))
+    assert page.bytes_loaded() < SMALL_ENOUGH
+
+    page.evaluate("document.querySelector('#board tbody button.plain').click()")
+    page.wait_for("document.querySelectorAll('#agent section').length === 5")
+    page.screenshot(pictures / "bitrecs.png")
+
+    assert "You recommend products" in str(page.evaluate("document.querySelector('#agent pre').textContent"))
+    assert page.evaluate("location.hash").startswith("#agent=")
+    page.evaluate("const stage = document.querySelector('#stage'); stage.value = 'validator'")
+    page.evaluate("document.querySelector('#stage').dispatchEvent(new Event('change'))")
+    page.wait_for(ROWS.format("#queue", 1))
+    assert page.complaints == []
+
+
+def test_an_agent_in_evaluation_keeps_its_prompts(page: Page, judged: list[Miner], base_url: str) -> None:
+    page.open(base_url + "/bitrecs/dashboard")
+    page.wait_for(ROWS.format("#board", 1))
+    page.evaluate(f"document.querySelector('#wanted').value = '{judged[3].hotkey}'")
+    page.evaluate("document.querySelector('#find').requestSubmit()")
+    page.wait_for("document.querySelectorAll('#agent details').length === 2")
+
+    shown = str(page.evaluate("document.querySelector('#agent').textContent"))
+    assert "Hidden until the agent is finished or has failed." in shown
+    assert "You recommend products" not in shown
+
+
+def test_a_hotkey_without_an_agent_is_told_so(page: Page, judged: list[Miner], base_url: str) -> None:
+    page.open(base_url + "/bitrecs/dashboard")
+    page.wait_for(ROWS.format("#board", 1))
+    page.evaluate(f"document.querySelector('#wanted').value = '{wallet('nobody').hotkey}'")
+    page.evaluate("document.querySelector('#find').requestSubmit()")
+    page.wait_for("document.querySelector('#agent').textContent.includes('not found')")
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_sticks_out_sideways(
+    page: Page, judged: list[Miner], base_url: str, width: int, pictures: Path
+) -> None:
+    page.open(base_url + "/bitrecs/dashboard", width=width, dark=width == 360)
+    page.wait_for(ROWS.format("#board", 1))
+    page.evaluate("document.querySelector('#board tbody button.plain').click()")
+    page.wait_for("document.querySelectorAll('#agent section').length === 5")
+    page.screenshot(pictures / f"bitrecs-{width}.png")
+
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    named = "node.textContent.trim() || node.ariaLabel || node.labels?.length"
+    assert page.evaluate(f"[...document.querySelectorAll('button, input, select')].every((node) => {named})")
