@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from chalicelib.experts import slices, store
+from chalicelib.experts import slices, store, tensors
 from chalicelib.kernel import multipart
 
 from . import clients, terminal
@@ -26,17 +26,28 @@ _INDEX = "model.safetensors.index.json"
 
 def upload_model(path: Path) -> str:
     """Bring a local model into the bucket, once: the key comes from what the files are."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    is_file = path.is_file() and path.suffix == ".safetensors"
+    files = [path] if is_file else sorted(path.glob("*.safetensors"))
     index = path / _INDEX
     if not files:
-        terminal.refuse(f"{path} is no safetensors file, nor a folder of them", code="model_not_found")
+        terminal.refuse(f"{path} is no .safetensors file, nor a folder of them", code="model_not_found")
+    for file in files:
+        _check(file)
     names = [*files, *([index] if index.is_file() else [])]
     folder = f"sources/{_fingerprint(names)}"
     with terminal.progress("uploading", sum(file.stat().st_size for file in names), of_bytes=True) as advance:
         for file in names:
             _upload(file, f"{folder}/{file.name}", advance)
-    tail = f"/{files[0].name}" if path.is_file() else "/"
+    tail = f"/{files[0].name}" if is_file else "/"
     return f"s3://{store.models().name}/{folder}{tail}"
+
+
+def _check(file: Path) -> None:
+    """A broken file is told before it travels."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = tensors.header_length(stream.read(tensors.LENGTH_BYTES), size)
+        tensors.directory(stream.read(length), size)
 
 
 def _fingerprint(files: list[Path]) -> str:

@@ -50,6 +50,9 @@ class ExpertsSettings(Settings, system="experts"):
     block_seconds: float = knob(12.0, "seconds between two blocks", minimum=0.001)
     phases: tuple[str, ...] = knob(CYCLE, "phases of a cycle with their lengths in blocks, in order")
     public_phase_map: tuple[str, ...] = knob(PUBLIC_PHASES, "the public name of each phase")
+    phase_extrapolate: bool = knob(
+        False, "decide a submission on the block that should be by now instead of the newest observed one"
+    )
     head_max_age_s: float = knob(120.0, "age from which the newest block is no basis for a decision", minimum=1)
     metagraph_max_age_s: float = knob(
         3600.0, "age from which the copied metagraph is no basis for a decision", minimum=1

@@ -128,6 +128,11 @@ def check_head(observed_at: float | None, *, now: float, oldest: float) -> None:
         raise Unavailable("No fresh block has been observed", code="chain_head_stale", retry_after=12)
 
 
+def block_by_now(observed: int, age: float, block_seconds: float) -> int:
+    """The block that should be, if blocks kept coming since one was observed."""
+    return observed + int(max(0.0, age) // block_seconds)
+
+
 def check_metagraph(synced_at: float | None, *, now: float, oldest: float) -> None:
     if synced_at is None or now - synced_at > oldest:
         raise Unavailable("The metagraph has not been read lately", code="metagraph_stale", retry_after=12)

@@ -124,6 +124,8 @@ def submit(request: Request) -> Accepted:
     domain.check_head(world.head.observed_at if world.head else None, now=now, oldest=settings.head_max_age_s)
     assert world.head is not None
     block = world.head.block
+    if settings.phase_extrapolate:
+        block = domain.block_by_now(block, now - world.head.observed_at, settings.block_seconds)
     domain.check_phase(clockwork_now, block, settings.block_seconds)
     neuron = _registered(world, given, now)
     domain.check_block(clockwork_now, given.block_number, block, strict=settings.block_window == "strict")

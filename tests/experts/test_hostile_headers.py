@@ -98,3 +98,10 @@ def test_what_is_written_is_what_the_reader_takes() -> None:
 
     assert {tensor.name for tensor in listed.tensors} == set(found.parts)
     assert (8 + length) % 8 == 0
+
+
+@pytest.mark.parametrize(("length", "size"), [(2**63, 2**64), (100_000_001, 2**40), (1, 500), (493, 500), (2, 9)])
+def test_a_header_s_length_is_believed_within_the_file_and_the_limit_alone(length: int, size: int) -> None:
+    with pytest.raises(BrokenFile):
+        tensors.header_length(length.to_bytes(8, "little"), size)
+    assert tensors.header_length((492).to_bytes(8, "little"), 500) == 492

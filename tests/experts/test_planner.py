@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import pytest
+import typer
 
 from chalicelib.experts import slices
 from chalicelib.experts.slices import Copied, Grafted, Range, Sent
 from chalicelib.experts.tensors import BrokenFile
+from subnetctl import experts_transfer
+from tests.experts import models
 
 MIB = 1024 * 1024
 
@@ -58,3 +62,14 @@ def test_a_range_above_five_gibibytes_is_split_and_too_many_parts_are_refused() 
 def test_the_checksum_is_the_one_that_storage_keeps() -> None:
     assert slices.crc64nvme(b"123456789") == 0xAE8B14860A799888
     assert slices.crc64nvme(b"") == 0
+
+
+def test_a_local_file_that_is_no_model_is_told_before_it_travels(tmp_path: Path) -> None:
+    broken, other = tmp_path / "model.safetensors", tmp_path / "model.bin"
+    broken.write_bytes(b"\xff" * 100)
+    other.write_bytes(models.model().raw)
+
+    with pytest.raises(BrokenFile, match="header"):
+        experts_transfer.upload_model(broken)
+    with pytest.raises(typer.Exit):
+        experts_transfer.upload_model(other)

@@ -168,6 +168,15 @@ def test_an_index_is_believed_for_nothing(world: World, tiny: models.Model) -> N
     assert store.current() is None
 
 
+def test_shards_lie_beside_their_index(world: World, tiny: models.Model) -> None:
+    def moved(document: dict[str, Any]) -> None:
+        document["weight_map"] = dict.fromkeys(tiny.parts, "elsewhere/model.safetensors")
+
+    store.models().put("base/elsewhere/model.safetensors", tiny.raw)
+    with pytest.raises(Refusal, match="no shard beside it"):
+        publish_from(sharded(tiny, index=moved))
+
+
 def test_a_missing_model_is_said(world: World) -> None:
     for uri in (
         "s3://experts-models/none.safetensors",
@@ -301,6 +310,27 @@ def test_a_source_that_changes_meanwhile_is_never_mixed(world: World, tiny: mode
     with pytest.raises(RuntimeError, match="replaced"):
         publishing.finish(made)
     assert store.current() is None
+
+
+def test_storage_copies_exactly_the_version_that_was_planned(world: World) -> None:
+    asked: list[dict[str, Any]] = []
+    events = aws.client("s3", 600.0).meta.events
+    name = "provide-client-params.s3.UploadPartCopy"
+    events.register(name, lambda params, **_: asked.append(params), unique_id="copies")
+    world.publish(big())
+
+    planned = (store.models().head("uploads/step_1.safetensors") or {})["ETag"]
+    found = [params["CopySourceIfMatch"] for params in asked if "uploads/" in str(params["CopySource"])]
+    assert set(found) == {planned}
+    assert all(params["CopySourceIfMatch"] for params in asked)
+
+
+def test_blocks_that_do_not_add_up_are_never_served(world: World, tiny: models.Model) -> None:
+    manifest = world.publish(tiny)
+    manifest["blocks"].pop("rest")
+
+    with pytest.raises(BrokenFile, match="add up"):
+        publishing.verify(manifest)
 
 
 def test_the_state_machine_does_the_same(world: World, tiny: models.Model) -> None:

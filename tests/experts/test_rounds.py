@@ -83,6 +83,16 @@ def test_a_winner_becomes_the_next_version(served: World, tiny: models.Model, fi
     assert untouched.header("X-Model-Version") == "step_2"
 
 
+def test_a_step_that_leads_to_no_number_drops_the_whole_merge(served: World, tiny: models.Model, files: Files) -> None:
+    served.configure(EXPERTS_OUTER_LR="1e39")
+    files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
+    found = evaluated(served, "x.safetensors")
+
+    assert closed(served) == ["dropped"]
+    assert status(served, found)["merged_into"] is None
+    assert served.partial("0").header("X-Model-Version") == "step_1"
+
+
 def test_the_full_model_of_a_merge_differs_in_the_group_alone(served: World, tiny: models.Model, files: Files) -> None:
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     evaluated(served, "x.safetensors")

@@ -140,6 +140,15 @@ def test_a_newer_submission_takes_the_older_one_s_place(served: World, tiny: mod
     assert [(entry["state"], entry["code"]) for entry in found] == [("rejected", "superseded"), ("scored", None)]
 
 
+def test_a_checkpoint_of_a_retired_version_is_told_so(served: World, files: Files) -> None:
+    submission_id = hand_in(served, "x.safetensors")
+    store.table.delete("VERSIONS", (store.current() or {})["version_id"])
+    walk("experts-submission", {"submission_id": submission_id})
+
+    found = served.get(f"/submission/{submission_id}").json
+    assert (found["state"], found["code"]) == ("rejected", "version_retired")
+
+
 def test_a_flow_that_runs_again_changes_nothing(served: World, tiny: models.Model, files: Files) -> None:
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     first = evaluated(served, "x.safetensors")

@@ -137,6 +137,18 @@ def test_the_last_block_of_the_phase_is_in_and_the_next_is_out(served: World) ->
     assert (last.status, late.status) == (202, 423)
 
 
+def test_the_phase_may_be_decided_on_the_block_that_should_be(served: World, freeze: Callable[[float], None]) -> None:
+    served.at(START + 25)
+    freeze(NOW + 12)
+    assert served.submit(submission(block=START + 25)).status == 202
+    served.configure(EXPERTS_PHASE_EXTRAPOLATE="true")
+    late = served.submit(submission(SECOND, block=START + 25))
+
+    assert (late.status, late.json["current_block"]) == (423, START + 26)
+    freeze(NOW + 11)
+    assert served.submit(submission(SECOND, block=START + 25)).status == 202
+
+
 def test_423_agrees_with_health_at_every_block(served: World) -> None:
     for block in range(START + 30, START + 60):
         served.at(block)

@@ -1,7 +1,8 @@
 """`python -m tests.harness.mutation [WORD…]`: removes one guard at a time and expects a test to notice.
 
 Guards are listed in `tests/<part>/guards.py`; each names its file, the text that is the guard, what stands there when
-it is gone, and the test files that must fail then. The work happens in a copy of the repository.
+it is gone, and the tests that must fail then: files, or single tests as `file::test`. The work happens in a copy of
+the repository.
 """
 
 from __future__ import annotations
