@@ -147,9 +147,9 @@ def measure(name: str, block: int) -> dict[str, Any]:
 
 
 @functools.cache
-def _measured() -> dict[str, Any]:
+def _measured() -> dict[tuple[str, str], Any]:
     """Both sizes, hashed by storage and by us; every number of the benchmarks below."""
-    found: dict[str, Any] = {}
+    found: dict[tuple[str, str], Any] = {}
     with _cloud():
         for name in _SHAPES:
             found[name, "bytes"] = _upload(name)

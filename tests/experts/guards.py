@@ -16,6 +16,7 @@ LENGTHS = "hostile_headers:test_a_header_s_length_is_believed_within_the_file_an
 HEADERS = "hostile_headers:test_a_header_that_lies_is_refused"
 PICKLES = "hostile_files:test_a_pickle_that_wants_more_is_refused"
 STORAGES = "hostile_files:test_a_tensor_that_is_not_what_its_storage_holds_is_refused"
+REASONS = "hostile_files:test_the_reason_is_the_rule_that_was_broken_first"
 ZIPS = "hostile_files:test_a_container_that_lies_is_refused"
 ASSIGNMENTS = "publishing:test_an_assignment_that_makes_no_sense_is_refused"
 INDEX = "publishing:test_an_index_is_believed_for_nothing"
@@ -61,8 +62,8 @@ FILES = [
     experts("pickles", "allowed globals", "if full not in _ALLOWED:", "if False:",
             "hostile_files:test_a_forbidden_global_is_named"),
     experts("pickles", "what may be called", 'raise Forbidden("the pickle calls what may not be called")',
-            "self.push({})", PICKLES),
-    experts("pickles", "attributes", 'raise Forbidden("the pickle sets attributes")', "pass", PICKLES),
+            "self.push({})", REASONS),
+    experts("pickles", "attributes", 'raise Forbidden("the pickle sets attributes")', "pass", REASONS),
     experts("pickles", "one storage, one tensor", "if view.storage.key in used:", "if False:", STORAGES),
     experts("pickles", "contiguous", "if not _is_contiguous(view):", "if False:", STORAGES),
     experts("pickles", "within the storage", "view.offset + count > storage.count:", "False:", STORAGES),
@@ -70,11 +71,11 @@ FILES = [
             STORAGES),
     experts("checkpoints", "stored as it is", "if method or flags & _ENCRYPTED:", "if False:", ZIPS),
     experts("checkpoints", "one name, one member", "if len({member.name for member in members}) != len(members):",
-            "if False:", ZIPS),
+            "if False:", REASONS),
     experts("checkpoints", "no way out", 'or ".." in name.split("/"):', "or False:", ZIPS),
-    experts("checkpoints", "members do not overlap", "or begin + member.size > limit:", "or False:", ZIPS),
+    experts("checkpoints", "members do not overlap", "or begin + member.size > limit:", "or False:", REASONS),
     experts("checkpoints", "two views agree", "!= member.name.encode():", "is None:", ZIPS),
-    experts("checkpoints", "nothing else in the directory", "    if position != len(raw):", "    if False:", ZIPS),
+    experts("checkpoints", "nothing else in the directory", "    if position != len(raw):", "    if False:", REASONS),
     experts("checkpoints", "no other tensors", "    if extra:", "    if False:", RULES),
     experts("checkpoints", "all tensors", "    if missing:", "    if False:", RULES),
     experts("checkpoints", "shapes", "if piece.shape != tensor.shape:", "if False:", RULES),

@@ -207,6 +207,22 @@ def overlapping() -> bytes:
     return bytes(raw)
 
 
+def reaching_over() -> bytes:
+    """A member that takes the bytes of its neighbour for its own."""
+    raw = bytearray(checkpoint(pickled({NAME: Ref("0", (12,))})))
+    entry = raw.index(b"PK\x01\x02", raw.index(b"PK\x01\x02") + 4)
+    raw[entry + 20 : entry + 28] = struct.pack("<II", 48, 48)
+    return bytes(raw)
+
+
+def one_hidden() -> bytes:
+    """A directory of three members that says two."""
+    raw = bytearray(checkpoint())
+    end = raw.rindex(b"PK\x05\x06")
+    raw[end + 8 : end + 12] = struct.pack("<HH", 2, 2)
+    return bytes(raw)
+
+
 def changed(old: bytes, new: bytes, *, last: bool = False) -> bytes:
     raw = checkpoint()
     at = raw.rindex(old) if last else raw.index(old)
@@ -246,6 +262,21 @@ ZIPS: dict[str, Callable[[], bytes]] = {
 def test_a_container_that_lies_is_refused(name: str) -> None:
     with pytest.raises(BrokenFile):
         read(ZIPS[name](), ".pt")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (lambda: checkpoint(PICKLES["a dict with arguments"]), "may not be called"),
+        (lambda: checkpoint(PICKLES["attributes on a global"]), "sets attributes"),
+        (twice_named, "appears twice"),
+        (reaching_over, "overlap"),
+        (one_hidden, "more than its members"),
+    ],
+)
+def test_the_reason_is_the_rule_that_was_broken_first(raw: Callable[[], bytes], reason: str) -> None:
+    with pytest.raises(BrokenFile, match=reason):
+        read(raw(), ".pt")
 
 
 def test_random_damage_to_a_checkpoint_never_breaks_the_reader() -> None:
