@@ -58,6 +58,7 @@ GUARDS = [
     kernel("http", "nothing unexpected leaves", "except Exception:  # noqa: BLE001 - the edge", "except OSError:  # the edge"),
     kernel("http", "nothing is echoed whole", "echo[:MAX_ECHO] if isinstance(echo, str) else echo", "echo"),
     kernel("routing", "size cap", "if len(request.body) > route.max_body:", "if False:", "http"),
+    kernel("routing", "paused", "if route.method not in _READING and KernelSettings", "if False and KernelSettings", "http"),
     kernel("routing", "trailing slash", "and not self.trailing_slash:", "and False:", "http"),
     kernel("routing", "preflight echoes names only", "wanted if _HEADER_NAMES.fullmatch(wanted) else", "wanted or", "http"),
     kernel("routing", "origins on the list", "if origin in origins else {}", "if True else {}", "http"),
