@@ -218,11 +218,8 @@ def ranks() -> Ranks:
 @api.get("/scores/stats")
 def stats() -> ScoreStats:
     """How much was sampled and scored."""
-    empty = ScoreStats(
-        total_validators=0, total_miners=0, total_samples=0, total_score_entries=0, overall_pass_rate=0.0
-    )
     kept = store.rendered("stats")
-    return _as_is(kept) if kept else empty
+    return _as_is(kept) if kept else views.stats_of({}, 0)
 
 
 @api.get("/scores/miner/{miner_hotkey}", refusals=_NOT_AN_ADDRESS)

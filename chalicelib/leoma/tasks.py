@@ -195,14 +195,17 @@ def _newest() -> int:
 
 
 def _score() -> None:
-    """Without any valid miner the last scores stay."""
-    known = store.miners()
-    valid = [miner.hotkey for miner in known if miner.is_valid]
+    """Without any valid miner the last scores stay; what is stored is counted all the same."""
+    valid = [miner.hotkey for miner in store.miners() if miner.is_valid]
+    kept = jobstore.totals()
+    stored = fold.samples_stored(kept.values())
     if not valid:
+        last = store.snapshot("stats")
+        counted = views.stats_of(last.content if last else {}, stored).model_dump()
+        jobstore.save_snapshots({"stats": counted}, at=clock.now(), block=_block())
         return
     settings = LeomaSettings.current()
     stakes, newest = store.stakes(), _newest()
-    kept = jobstore.totals()
     tallies = [
         ranking.Tally(validator, miner, total, passed)
         for validator, item in kept.items()
@@ -220,7 +223,7 @@ def _score() -> None:
         "scores": views.all_scores(matrix).model_dump(),
         "summaries": [summary.model_dump() for summary in views.summaries(matrix)],
         "agreement": [one.model_dump() for one in views.agreement(ranking.agreement(votes, stakes), stakes)],
-        "stats": views.stats(matrix, fold.samples_stored(kept.values())).model_dump(),
+        "stats": views.stats(matrix, stored).model_dump(),
     }
     jobstore.save_snapshots({"matrix": matrix, **answers}, at=clock.now(), block=_block())
 

@@ -293,6 +293,12 @@ def stats(kept: Mapping[str, Any], samples: int) -> ScoreStats:
     )
 
 
+def stats_of(last: Mapping[str, Any], samples: int) -> ScoreStats:
+    """The last figures, or none, with what is stored now."""
+    nothing = {"total_validators": 0, "total_miners": 0, "total_score_entries": 0, "overall_pass_rate": 0.0}
+    return ScoreStats.model_validate({**nothing, **last, "total_samples": samples})
+
+
 def _score(tally: ranking.Tally, at: float) -> dict[str, Any]:
     return {
         "score": tally.score,

@@ -210,9 +210,22 @@ def test_without_a_valid_miner_the_old_scores_stay(client: Client) -> None:
     for number in (1, 2, 3):
         store.add_to_blacklist(miner(number), None, "admin")
     tasks.miners()
+    vote(client, 6, {ALICE: True}, miner(1))
     tasks.scores()
 
     assert get(client, "/scores").json == before
+    stats = get(client, "/scores/stats").json
+    assert (stats["total_samples"], stats["total_score_entries"], stats["overall_pass_rate"]) == (2, 1, 1.0)
+
+
+def test_samples_are_counted_before_anybody_is_valid(client: Client) -> None:
+    sync(subnet(commitments=()), block=1001)
+    store.table.delete("SNAP", "miners")
+    vote(client, 5, {ALICE: True}, miner(1))
+    tasks.scores()
+
+    nothing = {"total_validators": 0, "total_miners": 0, "total_score_entries": 0, "overall_pass_rate": 0.0}
+    assert get(client, "/scores/stats").json == nothing | {"total_samples": 1}
 
 
 # --- 86: one scorer
