@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra import fragments, machines, template
+from infra import fragments, machines, tasks, template
 from infra.template import Supplies
 
 STREAMED = """
@@ -122,6 +122,7 @@ def test_a_stream_splits_a_failing_batch_and_sets_a_hopeless_record_aside(stream
     assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert properties["BisectBatchOnFunctionError"] is True
     assert properties["MaximumRecordAgeInSeconds"] == 6 * 3600
+    assert properties["MaximumRetryAttempts"] == 8
     assert properties["DestinationConfig"]["OnFailure"]["Destination"]["Fn::Sub"].endswith("leoma-dead")
 
 
@@ -131,6 +132,8 @@ def test_a_queue_is_encrypted_named_for_its_stage_and_has_a_place_for_hopeless_m
     properties = streamed["LeomaUploads"]["Properties"]
     assert properties["QueueName"] == "subnet-functions-dev-leoma-uploads"
     assert properties["SqsManagedSseEnabled"] is True
+    assert properties["VisibilityTimeout"] >= max(task.timeout for task in tasks.declared() if not task.image)
+    assert properties["RedrivePolicy"]["maxReceiveCount"] == 8
     assert properties["RedrivePolicy"]["deadLetterTargetArn"]["Fn::Sub"].endswith("leoma-dead")
     assert streamed["LeomaUploaded"]["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 

@@ -42,8 +42,13 @@ def test_template_and_api_calls_say_the_same() -> None:
         def update_stage(self, **call: Any) -> None:
             operations = {item["path"]: item["value"] for item in call["patchOperations"]}
             assert operations["/*/*/throttling/rateLimit"] == str(gateway.REQUESTS_PER_SECOND)
+            assert operations["/*/*/throttling/burstLimit"] == str(gateway.BURST)
 
     gateway.finish(ApiGateway(), "id", "dev")
+    (settings,) = gateway.for_template()["MethodSettings"]
+    throttled = (settings["ResourcePath"], settings["HttpMethod"], settings["ThrottlingRateLimit"])
+    assert throttled == ("/*", "*", gateway.REQUESTS_PER_SECOND)
+    assert settings["ThrottlingBurstLimit"] == gateway.BURST
     declared = gateway.for_template()["GatewayResponses"]
     for call in calls:
         said = declared[call["responseType"]]

@@ -49,12 +49,33 @@ def test_every_bucket_is_kept_closed_encrypted_and_answers_tls_only(resources: d
         assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
         assert all(properties["PublicAccessBlockConfiguration"].values())
         assert len(properties["PublicAccessBlockConfiguration"]) == 4
+        assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
         assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         rules = properties["LifecycleConfiguration"]["Rules"]
         assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
         deny = resources[f"{key}Policy"]["Properties"]["PolicyDocument"]["Statement"][0]
         assert deny["Effect"] == "Deny"
         assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_browsers_may_upload_to_a_bucket_and_read_what_was_stored(resources: dict[str, Any]) -> None:
+    for bucket in of_type(resources, "AWS::S3::Bucket").values():
+        (rule,) = bucket["Properties"]["CorsConfiguration"]["CorsRules"]
+        assert {"GET", "HEAD", "PUT", "POST"} == set(rule["AllowedMethods"])
+        assert rule["AllowedOrigins"] == ["*"]
+        assert "ETag" in rule["ExposedHeaders"]
+
+
+def test_what_is_kept_for_a_while_is_thrown_away_after_it(resources: dict[str, Any]) -> None:
+    rules = {
+        (key, rule["Prefix"]): rule["ExpirationInDays"]
+        for key, bucket in of_type(resources, "AWS::S3::Bucket").items()
+        for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+        if "ExpirationInDays" in rule
+    }
+    assert rules == {("ExpertsModels", "scratch/"): 1, ("ExpertsQuarantine", ""): 14}
+    for log in of_type(resources, "AWS::Logs::LogGroup").values():
+        assert log["Properties"]["RetentionInDays"] == 30
 
 
 def test_every_task_state_has_retry_and_catch(resources: dict[str, Any]) -> None:
@@ -121,7 +142,9 @@ def test_each_system_ticks_once_a_minute_and_the_chain_is_synced(resources: dict
     assert set(schedules) == expected
     for schedule in schedules.values():
         assert schedule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
-        assert schedule["Properties"]["Target"]["DeadLetterConfig"]
+        target = schedule["Properties"]["Target"]
+        assert target["DeadLetterConfig"]
+        assert target["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
 
 
 def urgent(system: str) -> list[Job]:
