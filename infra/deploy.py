@@ -74,8 +74,10 @@ def destroy(stage: str, confirmed: str, *, data: bool) -> None:
 
 
 def api(stage: str) -> dict[str, Any]:
-    """What Chalice remembers of the API it deployed."""
+    """What Chalice remembers of the API it deployed, from here or from another machine."""
     file = supply.state_file(stage)
+    if not file.exists():
+        supply.restore_state(client, stage)
     if not file.exists():
         raise Refused(f"stage {stage} was not deployed from here: run `make deploy STAGE={stage}`")
     resources = json.loads(file.read_text("utf-8"))["resources"]

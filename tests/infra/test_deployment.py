@@ -139,6 +139,14 @@ def test_a_pause_stops_schedules_where_that_is_asked_for(deployed: str, deployme
     assert len(names) == 6
 
 
+def test_another_machine_finds_what_was_deployed(deployed: str, checkout: Checkout) -> None:
+    notes = checkout.path / ".chalice" / "deployed" / "dev.json"
+    notes.unlink()
+    said = checkout.run("infra.deploy", "smoke", "--stage", "dev")
+    assert "ok   leoma: a stranger's signed request" in said
+    assert notes.exists()
+
+
 def test_destroying_keeps_the_data_and_a_new_deployment_takes_it_over(
     deployed: str, checkout: Checkout, deployment_cloud: Cloud
 ) -> None:
