@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,25 +21,24 @@ _NAMES = ("hotkey", "recipient_coldkey", "amount_units")
 
 
 def records(file: Path) -> list[bytes]:
-    """Every claim of a file as a packed record; recipients that are not given are looked up."""
+    """Every claim of a file as a packed record, sorted; recipients that are not given are looked up."""
     found: list[bytes] = []
-    seen: set[bytes] = set()
     with file.open(encoding="utf-8", newline="") as stream:
         rows = _rows(stream, is_csv=file.suffix.lower() == ".csv")
         while batch := [_checked(row, number) for number, row in islice(enumerate(rows, len(found)), _AT_ONCE)]:
             unknown = [hotkey for hotkey, recipient, _ in batch if not recipient]
             paid_to = {miner.hotkey: miner.paid_to for miner in store_claims.miners(unknown)} if unknown else {}
             for hotkey, recipient, amount in batch:
-                key = keys.public_key(hotkey)
-                if key in seen:
-                    terminal.refuse(f"{hotkey} has two claims", code="duplicate_hotkey")
-                seen.add(key)
-                leaf = merkle.Leaf(0, key, keys.public_key(recipient or paid_to[hotkey]), amount)
-                found.append(merkle.pack(leaf))
+                recipient_key = keys.public_key(recipient or paid_to[hotkey])
+                found.append(merkle.pack(merkle.Leaf(0, keys.public_key(hotkey), recipient_key, amount)))
     if not found:
         terminal.refuse(f"{file} holds no claim", code="no_claims")
     if len(found) > MAX_U32:
         terminal.refuse("an epoch holds at most 2^32 - 1 claims", code="too_many_claims")
+    found.sort()
+    for claim, following in pairwise(found):
+        if claim[: merkle.HASH] == following[: merkle.HASH]:
+            terminal.refuse(f"{keys.address(claim[: merkle.HASH])} has two claims", code="duplicate_hotkey")
     return found
 
 

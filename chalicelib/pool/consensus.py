@@ -85,12 +85,12 @@ def evaluator_credit(algorithm: int, vote: Vote, verdict: str, settings: PoolSet
 
 
 def evolver_credit(algorithm: Algorithm, score: float, repeats: Mapping[str, int], settings: PoolSettings) -> Credit:
-    """Improvement over the baseline, less what repeating oneself costs; never below nothing."""
+    """Improvement over the baseline, less what repetitions cost, which may be more than was gained."""
     gain = max(Decimal(0), Decimal(repr(score)) - Decimal(repr(algorithm.baseline)))
     own, everybody = repeats.get("own", 0), repeats.get("all", 0)
     count = {"miner": own, "global": everybody, "both": own + everybody}[settings.repeat_scope]
     reward = gain * Decimal(repr(settings.evolver_weight)) - Decimal(repr(settings.repeat_penalty)) * count
-    return Credit(algorithm.id, algorithm.author, "evolver", max(0, micro(reward)), algorithm.window)
+    return Credit(algorithm.id, algorithm.author, "evolver", micro(reward), algorithm.window)
 
 
 def micro(amount: Decimal) -> int:

@@ -56,7 +56,7 @@ class PoolSettings(Settings, system="pool"):
     evaluator_weight: float = knob(1.0, "reputation for an evaluation that agrees", minimum=0, maximum=1e6)
     evolver_weight: float = knob(100.0, "reputation for a whole point of improvement", minimum=0, maximum=1e6)
     repeat_penalty: float = knob(
-        0.0, "reputation that a repeated program costs its next reward", minimum=0, maximum=1e6
+        0.0, "reputation that each repetition of a program costs its author when it is verified", minimum=0, maximum=1e6
     )
     repeat_scope: str = knob("miner", "whose repetitions count", choices=("miner", "global", "both"))
     baseline_mode: str = knob(
@@ -79,6 +79,8 @@ class PoolSettings(Settings, system="pool"):
     claim_simulation_enabled: bool = knob(False, "take claims and keep a ledger of them")
     merkle_claim_default_epoch: int | None = knob(None, "default epoch; empty: the newest", minimum=0, maximum=MAX_U64)
     epochs_bucket: str = knob("pool-epochs", "bucket that keeps published epochs")
+    docs_enabled: bool = knob(True, "serve the API reference of the pool and of the claim routes")
+    compat_status_route: bool = knob(True, "answer at /status what /health answers, for older verifiers")
     onchain_enabled: bool = knob(False, "a publisher brings epochs on chain")
     onchain_contract: str = knob("", "address of the claim contract, for display")
     onchain_publisher: str = knob("", "address of the publisher, for display")
@@ -129,7 +131,8 @@ def _parent_id(value: Any) -> Any:
     return found
 
 
-AlgorithmId = Annotated[StrictInt, Field(ge=0, le=MAX_ID)]
+# Any integer may be named: one that was never given to a program is a foreign id, no malformed one.
+AlgorithmId = StrictInt
 # The sum with 0.0 turns a negative zero into zero.
 Score = Annotated[float, BeforeValidator(_score), Field(ge=0, le=1)]
 Address = Annotated[StrictStr, AfterValidator(_address)]
@@ -138,6 +141,10 @@ HashHex = Annotated[StrictStr, Field(pattern=r"^(0[xX])?[0-9a-fA-F]{64}$")]
 
 class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+
+class RegisterRequest(Contract):
+    """An object; whatever it holds means nothing."""
 
 
 class TaskRequest(Contract):
@@ -183,7 +190,7 @@ def _genome_size(text: str) -> str:
 class EvolutionSubmission(Contract):
     evolved_function: Annotated[StrictStr, AfterValidator(_genome_size)]
     parent_functions: Annotated[
-        list[Annotated[StrictInt, BeforeValidator(_parent_id), Field(ge=0, le=MAX_ID)]], Field(max_length=MAX_PARENTS)
+        list[Annotated[AlgorithmId, BeforeValidator(_parent_id)]], Field(max_length=MAX_PARENTS)
     ]
 
 
@@ -231,13 +238,18 @@ class Registration(Contract):
 
 
 class Program(Contract):
-    """A program as miners get it; `score` where it is known."""
+    """A program as miners get it."""
 
     id: int
     algorithm_dsl: str
     task_type: str
     input_dim: int
-    score: float | None = None
+
+
+class Parent(Program):
+    """A program to evolve from; its score where it is known."""
+
+    score: float | None
 
 
 class Batch(Contract):
@@ -257,7 +269,7 @@ class Lease(Contract):
     timeout_at: str
     evolve_budget: int
     evaluate_algorithms: list[Program]
-    seed_algorithms: list[Program]
+    seed_algorithms: list[Parent]
     gossip: Gossip
 
 

@@ -79,7 +79,7 @@ def check_lease_window(miner: Miner, window: int, settings: PoolSettings) -> Non
 
 
 def lease_task(request: LeaseRequest, settings: PoolSettings) -> str:
-    task = request.task_type or DEFAULT_TASK
+    task = DEFAULT_TASK if request.task_type is None else request.task_type
     if task not in settings.enabled_task_types:
         raise Invalid(f"Unknown task_type {task[:64]}", code="unknown_task_type")
     return task

@@ -12,7 +12,7 @@ from chalicelib.kernel.http import Answer, Request, problem
 from chalicelib.kernel.tables import until_decided
 
 from . import consensus, domain, routes_claims, routes_results, routes_submissions, routes_tasks, store
-from .contracts import LeaderboardQuery, PoolSettings, Registration
+from .contracts import LeaderboardQuery, PoolSettings, RegisterRequest, Registration
 from .contracts_records import Miner, Vitals
 from .routes_auth import (
     Caller,
@@ -73,6 +73,8 @@ def health() -> dict[str, Any]:
 @api.get("/status", listed=False)
 def status() -> dict[str, Any]:
     """The same under the name that older verifiers poll."""
+    if not PoolSettings.current().compat_status_route:
+        raise NotFound("Not Found", code="route_not_found")
     answer: dict[str, Any] = health()
     return answer
 
@@ -147,9 +149,10 @@ def _disclaimer_headers() -> dict[str, str]:
 # ---- miners
 
 
-@api.post("/api/v1/miners/register", auth=asking)
-def register(caller: Caller) -> Registration:
+@api.post("/api/v1/miners/register", auth=asking, body=RegisterRequest)
+def register(request: Request, caller: Caller) -> Registration:
     """Register, or say that one is still there."""
+    routes_tasks.body_of(request, RegisterRequest)
     created = caller.miner.registered_at is None
     if created and PoolSettings.current().registration_mode == "metagraph":
         _check_on_subnet(caller.hotkey)

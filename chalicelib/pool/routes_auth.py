@@ -25,10 +25,20 @@ _HEADERS = {
 _RECIPIENT_HEADERS = _HEADERS | {
     "X-Signature": "Hex sr25519 signature of `recipient_coldkey:update:<X-Timestamp>:<recipient_coldkey>`."
 }
+_REFERENCE = ("/openapi.json", "/docs", "/redoc")
 _REFUSED = {401: "No valid, fresh signature.", 403: "The caller is banned or not entitled."}
 
 
-class PoolRouter(Router):
+class ClaimsRouter(Router):
+    """Routes with an API reference that an operator may leave out."""
+
+    def mount(self, app: App, prefix: str) -> None:
+        if not PoolSettings.current().docs_enabled:
+            self.routes = [route for route in self.routes if route.path not in _REFERENCE]
+        super().mount(app, prefix)
+
+
+class PoolRouter(ClaimsRouter):
     """Pool's routes, and inside them the claim routes when these are enabled."""
 
     def mount(self, app: App, prefix: str) -> None:
@@ -54,7 +64,7 @@ api = PoolRouter(
     trailing_slash=True,
     max_body=lambda: PoolSettings.current().max_body_bytes,
 )
-claims = Router(
+claims = ClaimsRouter(
     "claims",
     "Merkle claims",
     "Proofs and claims of published epochs.",

@@ -124,9 +124,9 @@ def submit_lease(assignment_id: str, body: LeaseSubmission, caller: Caller) -> d
         domain.check_iterations(body.iterations, PoolSettings.current())
         domain.check_evaluations(body.evaluations, submission.assigned)
         evolution = _first_evolution(body, submission.active)
-        named = [*evolution.parents, *(body.gossip.algorithm_ids if body.gossip else [])]
+        gossiped = body.gossip.algorithm_ids if body.gossip else []
         fingerprint = _fingerprint(evolution.genome, submission.active)
-        assignment = submission.read(body.evaluations, named, fingerprint)
+        assignment = submission.read(body.evaluations, gossiped, fingerprint)
         outcomes = submission.outcomes(body.evaluations, assignment)
         parents, dropped = _lease_parents(evolution.parents, assignment)
         discovery = None

@@ -14,7 +14,7 @@ from chalicelib.kernel.tables import until_decided
 from chalicelib.kernel.values import frozen
 
 from . import domain, store, store_work
-from .contracts import Batch, Gossip, Lease, LeaseRequest, PoolSettings, Program, TaskRequest
+from .contracts import Batch, Gossip, Lease, LeaseRequest, Parent, PoolSettings, Program, TaskRequest
 from .contracts_records import Assignment, Board, Candidate, Miner, Seed
 from .routes_auth import Caller, api, asking, reading
 
@@ -162,21 +162,18 @@ def _lease_answer(found: Assignment, offer: Offer, texts: dict[int, str]) -> Lea
         timeout_at=clock.stamp_seconds(found.timeout_at),
         evolve_budget=offer.budget,
         evaluate_algorithms=_programs((*offer.candidates, *offer.seeds), texts),
-        seed_algorithms=_programs(offer.parents, texts, scored=True),
+        seed_algorithms=[
+            Parent(**program.model_dump(), score=parent.score)
+            for program, parent in zip(_programs(offer.parents, texts), offer.parents, strict=True)
+        ],
         gossip=Gossip(task_type=found.task_type, algorithm_ids=list(offer.gossip)),
     )
 
 
-def _programs(works: Iterable[Candidate | Seed], texts: dict[int, str], *, scored: bool = False) -> list[Program]:
-    """Scores are shown of parents alone: who evaluates must not know what others found."""
+def _programs(works: Iterable[Candidate | Seed], texts: dict[int, str]) -> list[Program]:
+    """Without scores: who evaluates must not know what others found."""
     return [
-        Program(
-            id=work.id,
-            algorithm_dsl=texts[work.id],
-            task_type=work.task_type,
-            input_dim=work.input_dim,
-            score=work.score if scored and isinstance(work, Seed) else None,
-        )
+        Program(id=work.id, algorithm_dsl=texts[work.id], task_type=work.task_type, input_dim=work.input_dim)
         for work in works
     ]
 
@@ -196,7 +193,7 @@ def request_task(request: Request, caller: Caller) -> Batch:
         return Batch(
             batch_id=found.id,
             task_type=found.kind,
-            algorithms=_programs((*offer.candidates, *offer.parents), texts, scored=found.kind == "evolve"),
+            algorithms=_programs((*offer.candidates, *offer.parents), texts),
             window_number=found.window,
             assigned_at=clock.stamp_seconds(found.issued_at),
             timeout_at=clock.stamp_seconds(found.timeout_at),

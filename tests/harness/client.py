@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.kernel.http import App
 from local.gateway import Gateway, Request
+from local.server import Server
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,16 @@ class Client:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = self._gateway.answer(Request(method, path, list((headers or {}).items()), raw))
         return Reply(answer.status, dict(answer.headers), answer.body)
+
+
+@contextmanager
+def over_http(app: App) -> Iterator[str]:
+    """The app behind the laptop's gateway on a free port, for browsers and commands; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(Gateway(app).answer, listener)
+        server.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.stop()
 
 
 def _crashed(report: str) -> None:

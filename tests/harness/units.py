@@ -116,19 +116,20 @@ def _projected(index: Any, names: list[str], item: Wire) -> Wire:
     return {name: value for name, value in item.items() if name in kept}
 
 
-def _table(name: str) -> Table:
+def stored_table(name: str) -> Table:
+    """A table as the emulator holds it."""
     table: Table = get_backend("dynamodb")[DEFAULT_ACCOUNT_ID]["us-east-1"].tables[name]
     return table
 
 
 def _indexes(name: str) -> list[Any]:
-    table = _table(name)
+    table = stored_table(name)
     return [*table.global_indexes, *table.indexes]
 
 
 def _stored(name: str, key: Key) -> Wire:
     pk, sk = (DynamoType({"S": part}) for part in key)
-    item = _table(name).items.get(pk, {}).get(sk)
+    item = stored_table(name).items.get(pk, {}).get(sk)
     return {attribute: value.to_regular_json() for attribute, value in item.attrs.items()} if item else {}
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import app as app_module
-from local.gateway import Gateway
-from local.server import Server
 from tests.harness.browser import CHROMIUM, NO_CHROMIUM, Page, chromium
+from tests.harness.client import over_http
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +23,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def base_url(cloud: None) -> Iterator[str]:
     """The whole app behind the laptop's gateway, on an empty cloud."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(Gateway(app_module.build()).answer, listener)
-        server.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.stop()
+    with over_http(app_module.build()) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +10,8 @@ import pytest
 import app as app_module
 from chalicelib.kernel import clock, flows
 from chalicelib.pool import store_claims, tasks_epochs
-from local.gateway import Gateway
-from local.server import Server
 from tests.harness.browser import Page
-from tests.harness.client import Client
+from tests.harness.client import Client, over_http
 from tests.harness.wallets import wallet
 from tests.pool.world import Pool, add_seeds, at_block, settle
 
@@ -42,11 +39,8 @@ def pool_url(cloud: None, configure: Callable[..., None], monkeypatch: pytest.Mo
     tasks_epochs.write_chunk(staged, 0, tree)
     assert tasks_epochs.publish(staged)
     assert store_claims.epochs()[1144] <= clock.now()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(Gateway(built).answer, listener)
-        server.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.stop()
+    with over_http(built) as url:
+        yield url
 
 
 def open_page(page: Page, url: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from chalicelib.pool import store, store_claims, tasks_epochs
 from tests.harness.client import Client, Reply
 from tests.harness.race import all_at_once
 from tests.harness.wallets import wallet
-from tests.pool.world import NOW, Pool
+from tests.pool.world import NOW, Configure, Freeze, Pool, told
 
 BOB = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"
 CHARLIE = "5FLSigC9HGRKVhB9FiEo4Y3koPsNmBmLJbpXg2mp1hXcS59Y"
@@ -24,8 +23,6 @@ ALICE_PROOF = [
     "0x30d1d2dee12fc7c00a3000a22394a4e325dec21a01527f06d094cbc4eff358ed",
     "0xf00d592fc76891b85e7264a5a9b45bf0b1ddb384760d34357d1572581b6c7a0f",
 ]
-
-Configure = Callable[..., None]
 
 
 def publish(epoch: int = 1144) -> None:
@@ -44,10 +41,6 @@ def package(pool: Pool, hotkey: str = ALICE) -> dict[str, Any]:
 
 def claim(pool: Pool, body: Any, epoch: str = "/1144") -> Reply:
     return pool.post(f"/claims/epoch{epoch}/claim", body=body)
-
-
-def told(reply: Reply) -> tuple[int, Any]:
-    return reply.status, reply.json["detail"]
 
 
 def test_76_disabled_claims_are_not_mounted(cloud: None, configure: Configure) -> None:
@@ -174,6 +167,27 @@ def test_91_a_veto_locks_claims_and_nothing_else(pool: Pool) -> None:
     store.set_contract(0, paused=False, read_error=None, now=NOW)
     assert pool.get("/health").json["onchain_runtime"]["contract_status"]["claim_ready"] is True
     assert claim(pool, body).status == 200
+
+
+def test_an_epoch_that_is_not_open_yet_is_seen_and_not_claimed(pool: Pool, freeze: Freeze) -> None:
+    publish()
+    body = package(pool)
+    store.table.update("EPOCH#1144", "META", "SET #claims_open_at = :later", later=NOW + 60)
+    store.table.update("EPOCHS", "LIST", "SET #e1144 = :later", later=NOW + 60)
+
+    assert pool.get("/claims/epochs").json["epochs"] == []
+    assert pool.get("/claims/epoch/1144").json["status"] == "pending"
+    assert told(claim(pool, body)) == (409, "Epoch is not open for claims")
+    assert pool.get("/health").json["onchain_runtime"]["contract_status"]["claim_ready"] is False
+    freeze(NOW + 60)
+    assert claim(pool, body, "").status == 200
+
+
+def test_a_paused_contract_takes_no_claim(pool: Pool) -> None:
+    publish()
+    store.set_contract(0, paused=True, read_error=None, now=NOW)
+
+    assert told(claim(pool, package(pool))) == (409, "Epoch is not open for claims")
 
 
 def test_a_veto_that_comes_between_decision_and_write_holds_too(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,9 +12,7 @@ from chalicelib.pool import store
 from tests.harness.client import Reply
 from tests.harness.wallets import Wallet, wallet
 from tests.pool.test_claims import ALICE, publish
-from tests.pool.world import NOW, Pool, program, settle
-
-Configure = Callable[..., None]
+from tests.pool.world import NOW, Configure, Pool, program, settle, told
 
 
 class PoolApiClient:
@@ -169,7 +166,7 @@ def test_a_captured_signature_submits_nothing_that_its_owner_submitted(pool: Poo
 
     for number in (first, second):
         replay = pool.client.post(f"/pool/api/v1/tasks/{number}/submit_lease", {}, signed)
-        assert (replay.status, replay.json["detail"]) == (401, "Signature already used")
+        assert told(replay) == (401, "Signature already used")
 
 
 def test_a_refused_submission_leaves_its_signature_unspent(pool: Pool) -> None:
@@ -206,7 +203,7 @@ def test_miners_of_one_coldkey_count_once_and_never_for_each_other(pool: Pool) -
     (e,) = pool.register("e")
     assert pool.evaluate(e, number, 0.905).status == 200
     refused = pool.verify(twin, number)
-    assert (refused.status, refused.json["detail"]) == (403, "Cannot verify own result")
+    assert told(refused) == (403, "Cannot verify own result")
     assert pool.verify(b, number).status == 200
 
 
@@ -220,7 +217,7 @@ def test_an_author_who_joins_the_verifier_s_coldkey_meanwhile_is_refused(
     assert pool.recipient(author, b.hotkey).status == 200
 
     refused = pool.verify(b, number)
-    assert (refused.status, refused.json["detail"]) == (403, "Cannot verify own result")
+    assert told(refused) == (403, "Cannot verify own result")
 
 
 def test_verifiers_are_those_of_the_list_where_there_is_one(pool: Pool, configure: Configure) -> None:
@@ -248,7 +245,7 @@ def test_a_banned_miner_is_out_from_the_next_request_on(pool: Pool) -> None:
     settle()
 
     refused = pool.get("/api/v1/miners/stats", miner)
-    assert (refused.status, refused.json["detail"]) == (403, "Miner is banned")
+    assert told(refused) == (403, "Miner is banned")
     assert pool.recipient(miner, miner.hotkey).status == 403
     assert pool.get("/api/v1/miners/leaderboard").json["count"] == 0
     store.set_ban(miner.hotkey, banned=False)
@@ -260,7 +257,7 @@ def test_only_the_subnet_s_hotkeys_register_where_it_is_asked(pool: Pool, config
     configure(REGISTRATION_MODE="metagraph")
 
     refused = pool.post("/api/v1/miners/register", wallet("a"))
-    assert (refused.status, refused.json["detail"]) == (403, "Hotkey is not registered on the subnet")
+    assert told(refused) == (403, "Hotkey is not registered on the subnet")
 
 
 def test_a_flood_of_programs_ends_a_miner_s_budget(pool: Pool, configure: Configure) -> None:

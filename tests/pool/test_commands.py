@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,8 @@ from typing import Any
 import pytest
 
 import app as app_module
-from local.gateway import Gateway
-from local.server import Server
 from subnetctl import cloud, main, pool_epochs, pool_miner, pool_programs, terminal
+from tests.harness.client import over_http
 from tests.harness.wallets import wallet
 from tests.pool.test_claims import ALICE, BOB, CHARLIE, DAVE, ROOT
 from tests.pool.world import Pool, settle
@@ -52,11 +50,8 @@ def run(pool: Pool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
 @pytest.fixture
 def url(pool: Pool) -> Iterator[str]:
     """The pool over HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(Gateway(app_module.build()).answer, listener)
-        server.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/pool"
-        server.stop()
+    with over_http(app_module.build()) as url:
+        yield f"{url}/pool"
 
 
 def claims_file(folder: Path, claims: Any, name: str = "claims.json") -> str:

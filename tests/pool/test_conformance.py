@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import app as app_module
+from chalicelib.kernel import keys
 from chalicelib.kernel.tables import Table
-from tests.harness.client import Reply
+from tests.harness.client import Client, Reply
 from tests.harness.wallets import ed25519_wallet, wallet
-from tests.pool.world import NOW, Pool, address, at_block, settle
-
-REGISTER = "/api/v1/miners/register"
-RECIPIENT = "/api/v1/miners/recipient-coldkey"
-LEASE = "/api/v1/tasks/lease"
-ASK = "/api/v1/tasks/request"
-NOT_ACTIVE = "Active lease assignment not found"
-
-Configure = Callable[..., None]
-Freeze = Callable[[float], None]
-
-
-def told(reply: Reply) -> tuple[int, Any]:
-    return reply.status, reply.json["detail"]
+from tests.pool.world import LEASE, NOW, RECIPIENT, REGISTER, Configure, Freeze, Pool, address, at_block, settle, told
 
 
 def register(pool: Pool, at: float = NOW, headers: dict[str, str] | None = None) -> Reply:
     return pool.client.post(f"/pool{REGISTER}", {}, pool.headers(wallet("a"), at=at) | (headers or {}))
-
-
-def leased(pool: Pool, name: str = "a", **body: Any) -> tuple[Any, dict[str, Any]]:
-    (signer,) = pool.register(name)
-    return signer, pool.lease(signer, **body)
-
-
-def scored(lease: dict[str, Any], score: Any = 0.7, entry: int = 0) -> dict[str, Any]:
-    return {"algorithm_id": lease["evaluate_algorithms"][entry]["id"], "score": score}
 
 
 def test_1_2_4_health_has_every_part_under_both_names(pool: Pool) -> None:
@@ -113,6 +92,22 @@ def test_16_registering_twice_keeps_the_first_day(pool: Pool, freeze: Freeze) ->
     assert (first["created"], second["created"]) == (True, False)
     assert (first["registered_at"], first["reputation"]) == (second["registered_at"], second["reputation"])
     assert second["last_seen_at"] > first["last_seen_at"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("", 200), ('{"x": 1}', 200), ("[]", 422), ("{", 422), ('{"x": NaN}', 422)]
+)
+def test_what_is_registered_with_is_an_object_or_nothing(pool: Pool, body: str, status: int) -> None:
+    assert pool.post(REGISTER, wallet("a"), body.encode()).status == status
+
+
+def test_the_reference_and_the_old_name_of_health_may_be_left_out(pool: Pool, configure: Configure) -> None:
+    configure(DOCS_ENABLED="false", COMPAT_STATUS_ROUTE="false")
+    client = Client(app_module.build())
+
+    gone = ("/docs", "/redoc", "/openapi.json", "/claims/docs", "/claims/openapi.json", "/status")
+    assert {path: client.get(f"/pool{path}").status for path in gone} == dict.fromkeys(gone, 404)
+    assert client.get("/pool/health").status == client.get("/pool/dashboard").status == 200
 
 
 def test_17_a_stranger_gets_no_lease(pool: Pool) -> None:
@@ -201,3 +196,9 @@ def test_29_30_the_leaderboard_is_by_reputation(pool: Pool) -> None:
     assert [(row["rank"], row["miner_hotkey"]) for row in board["miners"]] == [(1, b.hotkey), (2, a.hotkey)]
     for limit in ("0", "101", "x"):
         assert pool.get(f"/api/v1/miners/leaderboard?limit={limit}").status == 422
+
+
+def test_the_identity_key_signs_nothing(pool: Pool) -> None:
+    zero = keys.address(bytes(32))
+
+    assert told(register(pool, headers={"X-Key": zero, "X-Signature": "00" * 63 + "80"})) == (401, "Invalid signature")

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import app as app_module
-from chalicelib.kernel import keys
 from chalicelib.pool import store_work, tasks
-from tests.harness.client import Client, Reply
+from tests.harness.client import Client
 from tests.harness.race import all_at_once
 from tests.harness.wallets import wallet
-from tests.pool.world import NOW, Pool, address, at_block, program, settle
-
-REGISTER = "/api/v1/miners/register"
-RECIPIENT = "/api/v1/miners/recipient-coldkey"
-LEASE = "/api/v1/tasks/lease"
-ASK = "/api/v1/tasks/request"
-NOT_ACTIVE = "Active lease assignment not found"
-
-Configure = Callable[..., None]
-Freeze = Callable[[float], None]
-
-
-def told(reply: Reply) -> tuple[int, Any]:
-    return reply.status, reply.json["detail"]
-
-
-def register(pool: Pool, at: float = NOW, headers: dict[str, str] | None = None) -> Reply:
-    return pool.client.post(f"/pool{REGISTER}", {}, pool.headers(wallet("a"), at=at) | (headers or {}))
+from tests.pool.world import (
+    ASK,
+    LEASE,
+    NOT_ACTIVE,
+    NOW,
+    REGISTER,
+    Configure,
+    Freeze,
+    Pool,
+    address,
+    at_block,
+    program,
+    settle,
+    told,
+)
 
 
 def leased(pool: Pool, name: str = "a", **body: Any) -> tuple[Any, dict[str, Any]]:
@@ -69,6 +64,7 @@ def test_33_34_no_candidates_and_no_such_kind(pool: Pool) -> None:
         {"eval_batch_size": True},
         {"eval_batch_size": "8"},
         {"task_type": "titanic"},
+        {"task_type": ""},
         {"sim_window_number": -1},
     ],
 )
@@ -131,10 +127,14 @@ def test_44_a_score_is_a_number_of_the_problem_s_range(pool: Pool, score: str) -
 
 def test_45_46_ids_are_those_of_the_lease_each_once(pool: Pool) -> None:
     a, lease = leased(pool)
-    foreign = pool.submit_lease(a, lease["lease_id"], evaluations=[{"algorithm_id": 999, "score": 0.5}])
+    foreign = {
+        number: pool.submit_lease(a, lease["lease_id"], evaluations=[{"algorithm_id": number, "score": 0.5}])
+        for number in (999, -1, 10**18)
+    }
     twice = pool.submit_lease(a, lease["lease_id"], evaluations=[scored(lease), scored(lease)])
 
-    assert told(foreign) == (400, "algorithm_id 999 is not part of this assignment")
+    for number, refused in foreign.items():
+        assert told(refused) == (400, f"algorithm_id {number} is not part of this assignment")
     assert twice.status == 400
     assert twice.json["detail"].startswith("Duplicate evaluation for algorithm_id")
     assert pool.stats(a)["miner"]["evaluations_submitted"] == 0
@@ -143,12 +143,14 @@ def test_45_46_ids_are_those_of_the_lease_each_once(pool: Pool) -> None:
 def test_47_48_a_lease_takes_one_evolution_and_says_why_not(pool: Pool) -> None:
     a, lease = leased(pool)
     parent = lease["seed_algorithms"][0]["id"]
-    good = [{"parent_algorithm_ids": [parent, 999], "algorithm_dsl": program(number)} for number in (1, 2)]
-    done = pool.submit_lease(a, lease["lease_id"], evolutions=good).json
+    good = [{"parent_algorithm_ids": [parent, 999, -1], "algorithm_dsl": program(number)} for number in (1, 2)]
+    gossip = {"task_type": "cifar10_binary", "algorithm_ids": [parent, 999, -1]}
+    done = pool.submit_lease(a, lease["lease_id"], evolutions=good, gossip=gossip).json
     lease = pool.lease(a)
     bad = pool.submit_lease(a, lease["lease_id"], evolutions=[{"parent_algorithm_ids": [], "algorithm_dsl": "hi"}])
 
-    assert (done["accepted_evolutions"], done["ignored_evolutions"], done["dropped_parent_ids"]) == (1, 1, [999])
+    assert (done["accepted_evolutions"], done["ignored_evolutions"], done["dropped_parent_ids"]) == (1, 1, [999, -1])
+    assert done["gossip_accepted"] == 1
     assert (bad.status, bad.json["accepted_evolutions"], len(bad.json["rejected_evolutions"])) == (200, 0, 1)
     assert pool.stats(a)["miner"]["malformed_submissions"] == 1
 
@@ -222,8 +224,46 @@ def test_59_60_nobody_judges_himself_or_twice(pool: Pool) -> None:
 
     assert pool.post(ASK, author, {"task_type": "evaluate"}).status == 404
     assert number not in [entry["id"] for entry in pool.lease(author)["evaluate_algorithms"]]
+    assert pool.recipient(author, address("another coldkey")).status == 200
+    assert pool.post(ASK, author, {"task_type": "evaluate"}).status == 404
     assert pool.evaluate(a, number, 0.9).status == 200
     assert pool.post(ASK, a, {"task_type": "evaluate"}).status == 404
+
+
+def test_a_seed_is_judged_once_by_each(pool: Pool) -> None:
+    a, lease = leased(pool, eval_batch_size=9)
+    done = [scored(lease, entry=entry) for entry in range(2)]
+    assert pool.submit_lease(a, lease["lease_id"], evaluations=done).status == 200
+
+    again = {entry["id"] for entry in pool.lease(a, eval_batch_size=9)["evaluate_algorithms"]}
+    assert again == set(pool.seeds) - {entry["algorithm_id"] for entry in done}
+
+
+def test_silent_votes_of_one_coldkey_end_somewhere(pool: Pool, configure: Configure) -> None:
+    """Each opens a place for another voter; beyond twice the most evaluations no more of them are let in."""
+    configure(MAX_EVALS="3")
+    author, other, *family = pool.register("author", "other", *(f"twin {number}" for number in range(7)))
+    for twin in family:
+        assert pool.recipient(twin, address("family")).status == 200
+    number = pool.candidate(author)
+    for twin in family[:6]:
+        assert pool.evaluate(twin, number, 0.5).status == 200
+
+    assert pool.post(ASK, family[6], {"task_type": "evaluate"}).status == 404
+    assert pool.evaluate(other, number, 0.5).status == 200
+
+
+def test_answers_name_what_clients_read_and_nothing_else(pool: Pool) -> None:
+    program_names = ["id", "algorithm_dsl", "task_type", "input_dim"]
+    a, lease = leased(pool)
+    names = ("lease_id", "window_number", "task_type", "issued_at", "timeout_at", "evolve_budget")
+    assert list(lease) == [*names, "evaluate_algorithms", "seed_algorithms", "gossip"]
+    assert list(lease["evaluate_algorithms"][0]) == program_names
+    assert list(lease["seed_algorithms"][0]) == [*program_names, "score"]
+    pool.submit_lease(a, lease["lease_id"])
+    batch = pool.batch(a, "evolve")
+    assert list(batch) == ["batch_id", "task_type", "algorithms", "window_number", "assigned_at", "timeout_at"]
+    assert list(batch["algorithms"][0]) == program_names
 
 
 def test_61_three_close_scores_make_one(pool: Pool) -> None:
@@ -249,59 +289,6 @@ def test_62_an_outlier_waits_for_a_fourth_and_pays(pool: Pool) -> None:
     found = [pool.stats(each)["miner"] for each in (b, c, d, e)]
     assert [miner["reputation"] for miner in found] == [1, 1, 0, 1]
     assert found[2]["disagreements"] == 1
-
-
-def test_63_to_66_a_result_is_verified_by_the_first_who_is_not_its_author(pool: Pool) -> None:
-    author, b, c, d = pool.register("author", "b", "c", "d")
-    number = pool.candidate(author)
-    pool.complete(number, [b, c, d])
-
-    assert pool.get("/api/v1/results", b).json["count"] == 0
-    assert told(pool.verify(author, number)) == (403, "Cannot verify own result")
-    first = pool.verify(b, number).json
-    assert first["verified_by"] == b.hotkey
-    settle()
-    reputation = pool.stats(author)["miner"]["reputation"]
-    assert pool.verify(c, number).json == first
-    settle()
-    assert pool.stats(author)["miner"]["reputation"] == reputation == 41.0
-    assert pool.get("/api/v1/results", c).json["results"][0]["result_id"] == number
-
-
-def test_67_68_only_a_completed_result_is_verified(pool: Pool) -> None:
-    author, b = pool.register("author", "b")
-    number = pool.candidate(author)
-
-    assert told(pool.verify(b, number)) == (400, "Result is not completed")
-    assert told(pool.verify(b, 999999)) == (404, "Result not found")
-    assert pool.verify(b, "abc").status == 422
-    assert told(pool.verify(b, pool.seeds[0])) == (404, "Result not found")
-
-
-def two_results(pool: Pool) -> tuple[Any, int, int]:
-    author, b, c, d = pool.register("author", "b", "c", "d")
-    best, other = pool.candidate(author, 1), pool.candidate(author, 2)
-    for judge, scores in ((b, (0.90, 0.84)), (c, (0.91, 0.85)), (d, (0.92, 0.86))):
-        batch = pool.batch(judge, "evaluate")
-        entries = [{"algorithm_id": n, "score": s} for n, s in zip((best, other), scores, strict=True)]
-        body = {"evaluations": entries}
-        assert pool.post(f"/api/v1/tasks/{batch['batch_id']}/submit_evaluation", judge, body).status == 200
-    assert pool.verify(b, best).status == pool.verify(b, other).status == 200
-    return b, best, other
-
-
-def test_69_to_73_results_and_the_state_of_the_art(pool: Pool) -> None:
-    b, best, other = two_results(pool)
-
-    assert pool.get("/api/v1/results/sota").json["sota_threshold"] == 0.91
-    assert told(pool.get("/api/v1/results/sota?task_type=nope")) == (404, "Unknown task_type")
-    listed = pool.get("/api/v1/results/", b)
-    assert listed.json == pool.get("/api/v1/results", b).json
-    assert [row["result_id"] for row in listed.json["results"]] == [best, other]
-    filtered = pool.get("/api/v1/results?min_score=0.9&limit=1", b).json["results"]
-    assert [row["score"] for row in filtered] == [0.91]
-    assert pool.get("/api/v1/results?task_type=nope", b).json == {"results": [], "count": 0}
-    assert pool.get("/api/v1/results").status == 401
 
 
 def test_74_a_signature_submits_once(pool: Pool) -> None:
@@ -359,12 +346,6 @@ def test_an_expired_assignment_gives_its_places_back(pool: Pool, freeze: Freeze)
     assert store_work.board("cifar10_binary").candidates[0].slots_open == 1
     batch = pool.batch(d, "evaluate")
     assert [entry["id"] for entry in batch["algorithms"]] == [number]
-
-
-def test_the_identity_key_signs_nothing(pool: Pool) -> None:
-    zero = keys.address(bytes(32))
-
-    assert told(register(pool, headers={"X-Key": zero, "X-Signature": "00" * 63 + "80"})) == (401, "Invalid signature")
 
 
 def test_the_pool_answers_alone_at_the_root(cloud: None, configure: Configure) -> None:

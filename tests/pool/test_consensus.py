@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.pool import consensus, domain
 from chalicelib.pool.contracts import PoolSettings
-from chalicelib.pool.contracts_records import Algorithm, Candidate, Credit, Miner, Sota, Vote
+from chalicelib.pool.contracts_records import Algorithm, Board, Candidate, Credit, Miner, Seed, Sota, Vote
 
 KNOBS = PoolSettings()
 SCORES = st.floats(0, 1, allow_nan=False).map(lambda score: round(score, 6))
@@ -110,6 +110,7 @@ def test_an_evolution_is_paid_for_what_it_improves() -> None:
     assert consensus.evolver_credit(ALGORITHM, 0.80, {}, KNOBS).amount == 0
     penal = PoolSettings(repeat_penalty=1.0, repeat_scope="both")
     assert consensus.evolver_credit(ALGORITHM, 0.91, {"own": 1, "all": 2}, penal).amount == 3 * consensus.MILLION
+    assert consensus.evolver_credit(ALGORITHM, 0.80, {"own": 1, "all": 2}, penal).amount == -3 * consensus.MILLION
     assert consensus.micro(Decimal("0.0000005")) == 0
     assert consensus.micro(Decimal("0.0000015")) == 2
 
@@ -157,3 +158,46 @@ def test_a_place_is_free_or_its_holder_s_time_is_over(expired: bool, free: int, 
     assert not domain.may_judge(candidate, Miner("author"), 10.0, KNOBS)
     assert not domain.may_judge(candidate, Miner("m", recipient="author"), 10.0, KNOBS)
     assert domain.instead_of(candidate, "m", 10.0) == (None if free else "x" if expired else None)
+
+
+def test_seeds_fill_a_batch_while_the_whole_pool_has_fewer_candidates() -> None:
+    seeds = tuple(Seed(number, "t", 16) for number in range(9))
+    few = tuple(Candidate(number, "t", 16, "m", "m", 0.0, 3, 3) for number in range(20, 23))
+    miner = Miner("m", seeds_done=frozenset({0}))
+
+    filled = domain.filling_seeds(Board(few, (), seeds), miner, 1, 5, secret=b"")
+    assert len(filled) == 4
+    assert 0 not in {seed.id for seed in filled}
+    assert domain.filling_seeds(Board(few, (), seeds), miner, 0, 3, secret=b"") == []
+
+
+def test_a_seed_that_has_its_score_judges_who_comes_late() -> None:
+    judged = Seed(1, "t", 16, score=0.5, judged=True)
+    for score, amount in ((0.5, consensus.MILLION), (0.9, -consensus.MILLION)):
+        found = consensus.outcome(judged, votes(score)[0], 9.0, KNOBS)
+        assert ([credit.amount for credit in found.credits], found.judgement) == ([amount], None)
+
+
+def test_gossip_is_recent_of_others_and_about_others() -> None:
+    entries = [
+        {"window": 9, "by": "m", "authors": {"1": "x"}},
+        {"window": 9, "by": "x", "authors": {"2": "m", "3": "x"}},
+        {"window": 8, "by": "y", "authors": {"4": "x", "3": "x"}},
+        {"window": 7, "by": "y", "authors": {"5": "x"}},
+    ]
+    assert domain.gossip_for(entries, "m", 9, 50) == [3, 4]
+    assert domain.gossip_for(entries, "m", 9, 1) == [3]
+
+
+@pytest.mark.parametrize(
+    ("activity", "paid"),
+    [
+        ({"evaluations_considered": 3}, False),
+        ({"evaluations_considered": 1, "agreements": 1}, True),
+        ({"evolutions_considered": 1, "agreements": 1}, True),
+        ({"agreements": 1}, False),
+        ({}, False),
+    ],
+)
+def test_a_window_pays_who_was_active_in_it_and_agreed(activity: dict[str, int], *, paid: bool) -> None:
+    assert domain.may_be_paid(activity, KNOBS) is paid

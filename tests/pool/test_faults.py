@@ -190,6 +190,15 @@ def test_a_window_is_paid_out_after_its_grace_and_once(pool: Pool, started: Any)
     assert store_claims.first_open_window(default=9) == 1
 
 
+def test_a_banned_miner_is_paid_for_no_window(pool: Pool) -> None:
+    banned, *others = paid_window(pool)
+    store.set_ban(banned, banned=True)
+    run_window()
+
+    statuses = [pool.get(f"/claims/epoch/0/proof/{hotkey}").status for hotkey in (banned, *others)]
+    assert statuses == [404, 200, 200]
+
+
 def test_a_lost_payout_is_started_again_under_the_next_name(pool: Pool, started: Any) -> None:
     paid_window(pool)
     tasks.close_windows()

@@ -11,9 +11,7 @@ from chalicelib.kernel import tables
 from chalicelib.pool import store_work
 from tests.harness.race import all_at_once
 from tests.harness.wallets import Wallet
-from tests.pool.world import TASK, Pool, program, settle
-
-ASK = "/api/v1/tasks/request"
+from tests.pool.world import ASK, LEASE, TASK, Pool, program, settle
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +52,7 @@ def test_thirty_leases_of_one_miner_are_one(pool: Pool, seed: int) -> None:
     author, miner = pool.register("author", f"miner {seed}")
     pool.candidate(author)
 
-    replies = all_at_once([lambda: pool.post("/api/v1/tasks/lease", miner)] * 30)
+    replies = all_at_once([lambda: pool.post(LEASE, miner)] * 30)
 
     statuses = [reply.status for reply in replies]
     assert (statuses.count(200), statuses.count(400)) == (1, 29)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,20 @@ from tests.harness.wallets import Wallet, wallet
 
 NOW = 1_800_000_000
 TASK = "cifar10_binary"
+REGISTER = "/api/v1/miners/register"
+RECIPIENT = "/api/v1/miners/recipient-coldkey"
+LEASE = "/api/v1/tasks/lease"
+ASK = "/api/v1/tasks/request"
+NOT_ACTIVE = "Active lease assignment not found"
+
 Json = dict[str, Any]
+Configure = Callable[..., None]
+Freeze = Callable[[float], None]
+
+
+def told(reply: Reply) -> tuple[int, Any]:
+    """Status and what the refusal says."""
+    return reply.status, reply.json["detail"]
 
 
 def program(number: int) -> str:
@@ -46,23 +60,23 @@ class Pool:
     def register(self, *names: str) -> list[Wallet]:
         found = [wallet(name) for name in names]
         for each in found:
-            assert self.post("/api/v1/miners/register", each).status == 200
+            assert self.post(REGISTER, each).status == 200
         return found
 
     def recipient(self, signer: Wallet, recipient: str, at: float | None = None) -> Reply:
         timestamp = int(clock.now() if at is None else at)
         headers = self.headers(signer, f"recipient_coldkey:update:{timestamp}:{recipient}", timestamp)
         body = json.dumps({"recipient_coldkey": recipient}).encode()
-        return self.client.call("PUT", f"{self.prefix}/api/v1/miners/recipient-coldkey", body, headers)
+        return self.client.call("PUT", f"{self.prefix}{RECIPIENT}", body, headers)
 
     def lease(self, signer: Wallet, **body: Any) -> Json:
-        reply = self.post("/api/v1/tasks/lease", signer, body)
+        reply = self.post(LEASE, signer, body)
         assert reply.status == 200, reply.json
         found: Json = reply.json
         return found
 
     def batch(self, signer: Wallet, kind: str) -> Json:
-        reply = self.post("/api/v1/tasks/request", signer, {"task_type": kind})
+        reply = self.post(ASK, signer, {"task_type": kind})
         assert reply.status == 200, reply.json
         found: Json = reply.json
         return found

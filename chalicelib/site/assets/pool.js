@@ -1,5 +1,5 @@
 import { csvButton, el, figures, fill, getJson, key, lineChart, poll, table } from "./site.js";
-import { epochTable, newestEpochs, offerEpochs, proofChecker } from "./proof.js";
+import { claimsSection } from "./proof.js";
 
 let claimsBase = null;
 let miners = [];
@@ -42,25 +42,24 @@ async function showSota(problems) {
   }));
 }
 
-async function showEpochs(health) {
+async function showClaims(health) {
   const proofs = health.onchain_runtime.proof_api;
-  document.querySelector("#claims").hidden = !proofs.enabled;
+  claims.hidden = !proofs.enabled;
   if (!proofs.enabled) return;
   claimsBase = `${proofs.path_prefix.slice(1)}/`;
-  const found = await newestEpochs(claimsBase);
-  fill("#epochs", epochTable(found));
-  offerEpochs(document.querySelector("#epoch"), found);
+  await showEpochs();
 }
 
 document.querySelector("#csv").append(csvButton("leaderboard.csv", COLUMNS, () => miners));
-proofChecker(document.querySelector("#checker"), document.querySelector("#outcome"), () => claimsBase);
+const claims = document.querySelector("#claims");
+const showEpochs = claimsSection(claims, () => claimsBase);
 
 poll(async () => {
   const [health, pool, board] = await Promise.all([getJson("health"), getJson("api/v1/pool"), getJson("api/v1/miners/leaderboard?limit=100")]);
   miners = board.miners;
   showFigures(health, pool);
   fill("#leaderboard", table({ caption: "The hundred best miners", columns: COLUMNS, rows: miners, empty: "No miner has registered yet." }));
-  await Promise.all([showSota(Object.keys(pool.sota)), showEpochs(health)]);
+  await Promise.all([showSota(Object.keys(pool.sota)), showClaims(health)]);
   const age = health.tempo.stale ? ", chain data is stale" : "";
   return `${health.status}, block ${health.current_block.toLocaleString()}${age}`;
 });

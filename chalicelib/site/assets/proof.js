@@ -4,14 +4,33 @@ import { badge, el, fill, getJson, key, percent, table, when } from "./site.js";
 import { climb, hex, leafOf } from "./keccak.js";
 
 const SHOWN = 20;
+const HOW = "The proof is fetched and then verified here: the leaf is made from the claim's own fields and hashed up to the epoch's root.";
+
+/** Build the list of epochs and the proof checker into a section; answers the function that fills them anew. */
+export function claimsSection(section, base) {
+  const epochs = el("div", { id: "epochs" });
+  const select = el("select", { id: "epoch", name: "epoch", required: true });
+  const outcome = el("div", { id: "outcome", role: "status" });
+  const form = el("form", { id: "checker", class: "tools" },
+    el("label", { for: "epoch" }, "Epoch"), select,
+    el("label", { for: "hotkey" }, "Hotkey"), el("input", { id: "hotkey", name: "hotkey", size: "50", autocomplete: "off", spellcheck: "false", required: true }),
+    el("button", { class: "plain", type: "submit" }, "Check"));
+  fill(section, el("h2", {}, "Epochs"), epochs, el("h2", {}, "Check a proof"), el("p", { class: "quiet" }, HOW), form, outcome);
+  checkWhatIsAsked(form, outcome, base);
+  return async () => {
+    const found = await newestEpochs(base());
+    fill(epochs, epochTable(found));
+    offerEpochs(select, found);
+  };
+}
 
 /** The newest epochs with their metadata. */
-export async function newestEpochs(base) {
+async function newestEpochs(base) {
   const { epochs } = await getJson(`${base}epochs`);
   return Promise.all(epochs.slice(-SHOWN).reverse().map((number) => getJson(`${base}epoch/${number}`)));
 }
 
-export function epochTable(found) {
+function epochTable(found) {
   return table({
     caption: found.length === SHOWN ? `The newest ${SHOWN} epochs` : "Published epochs",
     empty: "No epoch is published yet.",
@@ -29,8 +48,7 @@ export function epochTable(found) {
 
 const share = (row) => percent(row.claimed_units / (row.total_units || 1));
 
-/** Fill the form's epochs and check what it asks for. */
-export function proofChecker(form, outcome, base) {
+function checkWhatIsAsked(form, outcome, base) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const asked = new FormData(form);
@@ -43,7 +61,7 @@ export function proofChecker(form, outcome, base) {
   });
 }
 
-export function offerEpochs(select, found) {
+function offerEpochs(select, found) {
   const numbers = found.map((row) => String(row.epoch));
   if ([...select.options].map((option) => option.value).join() === numbers.join()) return;
   fill(select, numbers.map((number) => el("option", { value: number }, number)));
