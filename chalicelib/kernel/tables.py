@@ -224,13 +224,13 @@ def transact(writes: Sequence[Write], *, token: str = "") -> None:
     _call("transact_write_items", request)
 
 
-def until_decided(decide: Callable[[], T], *, seconds: float = _CONTENTION_SECONDS) -> T:
+def until_decided(decide: Callable[[], T], *, seconds: float | None = None) -> T:
     """Read and decide again as long as a competitor was faster, until somebody has won or the time is up.
 
     A decision must know its own effect when it reads it: where an answer got lost, a competitor may overwrite the mark
     before the retry, and then the writer hears of a lost race that it had won.
     """
-    deadline = clock.monotonic() + seconds
+    deadline = clock.monotonic() + (_CONTENTION_SECONDS if seconds is None else seconds)
     ceiling = 0.01
     while True:
         try:

@@ -11,7 +11,8 @@ import pytest
 from chalicelib.kernel import aws
 from chalicelib.pool import domain, store, store_claims, store_work, tasks, tasks_epochs
 from tests.harness.wallets import wallet
-from tests.pool.world import TASK, Pool, add_seeds, at_block, settle
+from tests.pool.test_claims import claim, package, publish
+from tests.pool.world import TASK, Pool, add_seeds, at_block, program, settle
 
 _WATCHED = ("dynamodb", "s3")
 
@@ -77,6 +78,42 @@ def test_a_submission_killed_anywhere_happened_or_did_not(pool: Pool, after: boo
     assert (retried.status, retried.json["detail"]) == (404, "Active lease assignment not found")
     settle()
     assert [pool.stats(each)["miner"]["reputation"] for each in judges] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_evolution_killed_anywhere_happened_or_did_not(pool: Pool, after: bool) -> None:
+    (author,) = pool.register("author")
+    batch = pool.batch(author, "evolve")["batch_id"]
+    body = {"evolved_function": program(1), "parent_functions": pool.seeds[:2]}
+    for step in range(1, 20):
+        with killed_at(step, after=after):
+            ended = survives(lambda: pool.post(f"/api/v1/tasks/{batch}/submit_evolution", author, body))
+        found = store_work.assignment(batch)
+        assert found is not None
+        is_done = found.status == "COMPLETED"
+        assert (store.miner(author.hotkey).active is None) is is_done
+        assert len(store_work.board(TASK).candidates) == int(is_done)
+        if ended or is_done:
+            break
+    assert is_done
+    again = pool.evolve(author, program(1)).json
+    assert (again["duplicate"], again["algorithm_id"]) == (True, store_work.board(TASK).candidates[0].id)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_claim_killed_anywhere_is_paid_once_or_not_at_all(pool: Pool, after: bool) -> None:
+    publish()
+    body = package(pool)
+    for step in range(1, 10):
+        with killed_at(step, after=after):
+            ended = survives(lambda: claim(pool, body))
+        ledger = pool.get("/claims/ledger/1144").json
+        assert ledger["claimed_units"] == sum(row["amount_units"] for row in ledger["claims"])
+        if ended:
+            break
+    assert ended
+    assert claim(pool, body).status == 409
+    assert pool.get("/claims/ledger/1144").json["claimed_units"] == body["amount_units"]
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -206,6 +243,24 @@ def test_a_lost_payout_is_started_again_under_the_next_name(pool: Pool, started:
     tasks.close_windows()
 
     assert [name for machine, name, _ in started if machine == "pool-epoch"] == ["window-0-2"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_payout_killed_anywhere_goes_on_and_ends_the_same(
+    pool: Pool, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_epochs, "CHUNK", 2)
+    hotkeys = paid_window(pool)
+    for step in range(1, 60):
+        with killed_at(step, after=after):
+            ended = survives(run_window)
+        proofs = [pool.get(f"/claims/epoch/0/proof/{hotkey}") for hotkey in hotkeys]
+        assert [proof.status for proof in proofs] in ([404] * 3, [200] * 3)
+        if ended:
+            break
+    assert ended
+    assert [proof.json["amount_units"] for proof in proofs] == [50_000_000] * 3
+    assert store_claims.is_settled(0)
 
 
 def test_what_a_window_pays_is_frozen_by_the_first_preparation(pool: Pool) -> None:

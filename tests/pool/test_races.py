@@ -10,6 +10,7 @@ import pytest
 from chalicelib.kernel import tables
 from chalicelib.pool import store_work
 from tests.harness.race import all_at_once
+from tests.harness.scale import scaled
 from tests.harness.wallets import Wallet
 from tests.pool.world import ASK, LEASE, TASK, Pool, program, settle
 
@@ -30,7 +31,7 @@ def places() -> tuple[int, int]:
     return sum(work.slots_open for work in candidates), sum(len(work.holders) for work in candidates)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(3)))
 def test_a_hundred_miners_take_ten_places_once_each(pool: Pool, seed: int, configure: Any) -> None:
     configure(EVAL_BATCH_SIZE="1", CONSENSUS_K="5", MAX_EVALS="7")
     author, *miners = pool.register("author", *(f"miner {seed} {number}" for number in range(100)))
@@ -47,7 +48,7 @@ def test_a_hundred_miners_take_ten_places_once_each(pool: Pool, seed: int, confi
     assert author.hotkey not in holders
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(scaled(3)))
 def test_thirty_leases_of_one_miner_are_one(pool: Pool, seed: int) -> None:
     author, miner = pool.register("author", f"miner {seed}")
     pool.candidate(author)
