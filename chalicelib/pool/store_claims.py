@@ -4,8 +4,8 @@
 | -- | -------------------------------- | --------------------------------- | ----------- | ------------------------- |
 | 30 | which epochs are published       | EPOCHS/LIST                       | strong      | 1 get                     |
 | 31 | an epoch                         | EPOCH#{n}/META                    | strong      | 1 get                     |
-| 32 | a proof                          | LEAF#{n}#{hotkey}, EPOCH#{n}/META | strong      | 1 batch get               |
-| 33 | write leaves                     | LEAF#{n}#{hotkey}                 | -           | 1 write each, 25 a call   |
+| 32 | a proof                          | EPOCH#{n}/META, LEAF#{n}#{hotkey} | strong      | 1 batch get, 2 at first   |
+| 33 | write leaves                     | LEAF#{n}#{hotkey}/{digest}        | -           | 1 write each, 25 a call   |
 | 34 | publish                          | EPOCH#{n}/META, EPOCHS/LIST       | transaction | 1 (2 writes)              |
 | 35 | claim                            | EPOCH#{n}/CLAIM#{index}, META     | transaction | 1 batch get, 1 (3 writes) |
 | 36 | ledger                           | EPOCH#{n}/CLAIM#                  | strong      | 1 get, 1 query            |
@@ -25,7 +25,7 @@ from typing import Any
 
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Conflict
-from chalicelib.kernel.tables import ConditionFailed, get_many, transact
+from chalicelib.kernel.tables import ConditionFailed, Key, get_many, transact
 from chalicelib.kernel.wire import Item
 
 from .contracts import Claim, PoolSettings
@@ -35,6 +35,8 @@ from .store import contract_of, epochs_of, miner_key, miner_of, table
 _WRITERS = 8
 _LEAVES_PER_WRITER = 200
 _CONTRACT = (table, "CONTRACT", "STATE")
+_MOST_DIGESTS = 10_000
+_digests: dict[int, str] = {}
 
 
 def epochs() -> dict[int, float]:
@@ -49,14 +51,27 @@ def epoch(number: int) -> Epoch | None:
 
 
 def proof(number: int, hotkey: str) -> tuple[Epoch | None, Item | None]:
-    """32: a leaf counts only under the root that was published: an abandoned publication may have left others."""
-    meta, leaf = get_many([(table, f"EPOCH#{number}", "META"), (table, f"LEAF#{number}#{hotkey}", "-")])
-    found = _epoch_of(number, meta) if meta else None
-    return found, leaf if found and leaf and leaf["root"].hex() == found.root else None
+    """32: a leaf counts only among the claims that were published; which these are is known after the first reading."""
+    known = _digests.get(number, "")
+    meta, leaf = get_many([(table, f"EPOCH#{number}", "META"), (table, *_leaf_key(number, hotkey, known))])
+    if not meta:
+        return None, None
+    if meta["digest"] != known:
+        if len(_digests) >= _MOST_DIGESTS:
+            _digests.clear()
+        _digests[number] = meta["digest"]
+        leaf = table.get(*_leaf_key(number, hotkey, meta["digest"]))
+    return _epoch_of(number, meta), leaf
 
 
-def leaf_item(number: int, hotkey: str, root: bytes, content: Mapping[str, Any]) -> Item:
-    return {"pk": f"LEAF#{number}#{hotkey}", "sk": "-", "root": root, **content}
+def leaf_item(number: int, hotkey: str, digest: str, content: Mapping[str, Any]) -> Item:
+    """Publications of other claims for the same epoch never touch each other's leaves."""
+    pk, sk = _leaf_key(number, hotkey, digest)
+    return {"pk": pk, "sk": sk, **content}
+
+
+def _leaf_key(number: int, hotkey: str, digest: str) -> Key:
+    return f"LEAF#{number}#{hotkey}", digest or "-"
 
 
 def write_leaves(items: Sequence[Item]) -> None:

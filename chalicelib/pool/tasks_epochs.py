@@ -68,13 +68,12 @@ def write_chunk(staged: Staged, first: int, tree: merkle.Tree | None = None) -> 
     packed = store_claims.bucket().get(f"{_folder(staged.epoch, staged.digest)}/claims.bin", **span)
     if packed is None:
         raise RuntimeError(f"the claims of epoch {staged.epoch} are not staged")
-    root = tree.root
-    store_claims.write_leaves([_leaf_item(staged.epoch, leaf, tree, root) for leaf in merkle.unpack(packed, first)])
+    store_claims.write_leaves([_leaf_item(staged, leaf, tree) for leaf in merkle.unpack(packed, first)])
     store_claims.note_progress(staged.epoch, staged.digest, last)
     return last
 
 
-def _leaf_item(epoch: int, leaf: merkle.Leaf, tree: merkle.Tree, root: bytes) -> Item:
+def _leaf_item(staged: Staged, leaf: merkle.Leaf, tree: merkle.Tree) -> Item:
     content = {
         "index": leaf.index,
         "recipient": leaf.recipient,
@@ -82,7 +81,7 @@ def _leaf_item(epoch: int, leaf: merkle.Leaf, tree: merkle.Tree, root: bytes) ->
         "leaf": tree.leaf(leaf.index),
         "proof": b"".join(tree.proof(leaf.index)),
     }
-    return store_claims.leaf_item(epoch, keys.address(leaf.hotkey), root, content)
+    return store_claims.leaf_item(staged.epoch, keys.address(leaf.hotkey), staged.digest, content)
 
 
 def _load(staged: Staged) -> merkle.Tree:
@@ -95,23 +94,37 @@ def _load(staged: Staged) -> merkle.Tree:
 
 def publish(staged: Staged) -> bool:
     """The last step: from here on the epoch exists. False when it did before."""
-    now, settings = clock.now(), PoolSettings.current()
-    key = f"epochs/{staged.epoch}/epoch.json"
-    uri = f"s3://{settings.epochs_bucket}/{key}"
-    if store_claims.epoch(staged.epoch) is None:
-        manifest = {
-            "epoch": staged.epoch,
-            "root": "0x" + staged.root,
-            "num_of_leaves": staged.leaves,
-            "total_units": staged.total_units,
-            "scheme": merkle.SCHEME,
-            "leaf_types": merkle.LEAF_TYPES,
-            "claims": f"{_folder(staged.epoch, staged.digest)}/claims.bin",
-            "claim_record": "hotkey: 32 bytes, recipient: 32 bytes, amount: 8 bytes big-endian; by hotkey",
-        }
-        store_claims.bucket().put(key, json.dumps(manifest, indent=2).encode(), content_type="application/json")
+    now = clock.now()
+    uri = f"s3://{PoolSettings.current().epochs_bucket}/{_manifest_key(staged.epoch)}"
     found = Epoch(staged.epoch, staged.root, staged.leaves, staged.total_units, 0, now, now, uri, staged.digest)
-    return store_claims.publish(found, merkle.SCHEME, merkle.AMOUNT_MODE)
+    if store_claims.epoch(staged.epoch) is None:
+        _put_manifest(found)
+    if store_claims.publish(found, merkle.SCHEME, merkle.AMOUNT_MODE):
+        return True
+    published = store_claims.epoch(staged.epoch)
+    assert published is not None
+    _put_manifest(published)
+    return False
+
+
+def _put_manifest(found: Epoch) -> None:
+    """What an epoch is, for who reads the bucket; whoever comes second puts the published one's back."""
+    manifest = {
+        "epoch": found.number,
+        "root": "0x" + found.root,
+        "num_of_leaves": found.leaves,
+        "total_units": found.total_units,
+        "scheme": merkle.SCHEME,
+        "leaf_types": merkle.LEAF_TYPES,
+        "claims": f"{_folder(found.number, found.digest)}/claims.bin",
+        "claim_record": "hotkey: 32 bytes, recipient: 32 bytes, amount: 8 bytes big-endian; by hotkey",
+    }
+    raw = json.dumps(manifest, indent=2).encode()
+    store_claims.bucket().put(_manifest_key(found.number), raw, content_type="application/json")
+
+
+def _manifest_key(epoch: int) -> str:
+    return f"epochs/{epoch}/epoch.json"
 
 
 def _folder(epoch: int, digest: str) -> str:

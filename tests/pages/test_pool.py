@@ -65,6 +65,7 @@ def test_the_pool_s_page_shows_miners_the_state_of_the_art_and_epochs(page: Page
     assert "0.9100 by program" in page.evaluate("document.querySelector('#sota').textContent")
     assert page.evaluate("document.querySelectorAll('#sota svg').length") == 1
     assert "1144" in page.evaluate("document.querySelector('#epochs').textContent")
+    assert "Programs waiting for scores" in page.text("#work")
 
 
 @pytest.mark.parametrize("mount", ["pool", "claims"])

@@ -44,6 +44,8 @@ def test_an_unsigned_request_costs_nothing(pool: Pool) -> None:
 def test_reads_are_one_round_trip_or_two(pool: Pool) -> None:
     publish()
     (miner,) = pool.register("miner")
+    first_look = spent(lambda: pool.get(f"/claims/epoch/1144/proof/{ALICE}")).total
+    assert first_look <= 2
     public = {
         "/health": 1, "/status": 1, "/api/v1/disclaimer": 0, "/disclaimer.md": 0, "/api/v1/miners/leaderboard": 1,
         f"/api/v1/miners/recipient-coldkey/{miner.hotkey}": 1, "/api/v1/results/sota": 1, "/api/v1/pool": 1,

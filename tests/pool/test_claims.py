@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -262,3 +263,23 @@ def test_leaves_of_an_abandoned_publication_are_never_served(pool: Pool) -> None
     publish()
 
     assert pool.get(f"/claims/epoch/1144/proof/{stranger}").status == 404
+
+
+def test_a_publication_that_comes_too_late_changes_no_published_leaf(pool: Pool) -> None:
+    publish()
+    before = package(pool)
+    other, _ = tasks_epochs.stage(1144, [tasks_epochs.record(ALICE, BOB, 7)])
+    tasks_epochs.write_chunk(other, 0)
+
+    assert tasks_epochs.publish(other) is False
+    assert package(pool) == before
+    manifest = json.loads(store_claims.bucket().get("epochs/1144/epoch.json") or b"")
+    assert manifest["root"] == ROOT
+
+
+def test_a_published_epoch_s_leaves_are_found_whatever_was_known_of_its_number(pool: Pool) -> None:
+    """An instance may remember another world's epoch of this number."""
+    store_claims._digests[1144] = "of another world"
+    publish()
+
+    assert package(pool)["proof"] == ALICE_PROOF

@@ -22,10 +22,12 @@ function showFigures(health, pool) {
     Window: pool.window_number,
     "Next window in": span(health.time_remaining_s),
     "Miners seen this hour": `${pool.active_miners} of ${pool.total_miners}`,
+    "Reputation in all": pool.total_reputation.toFixed(1),
+  }));
+  fill("#work", figures({
     "Programs waiting for scores": pool.algorithms_in_evaluation,
     "Programs in all": pool.algorithms_total,
     "Verified results": pool.results_verified,
-    "Reputation in all": pool.total_reputation.toFixed(1),
   }));
 }
 
