@@ -9,6 +9,7 @@ from chalicelib.pool import store, store_work
 from tests.harness.budget import Spent, counted
 from tests.harness.client import Reply
 from tests.harness.cloud import stock
+from tests.harness.scale import scaled
 from tests.pool.test_claims import ALICE, publish
 from tests.pool.world import TASK, Pool, program, settle
 
@@ -109,7 +110,7 @@ def day(pool: Pool, number: int) -> dict[str, tuple[int, float]]:
 def test_costs_do_not_grow_with_history(pool: Pool) -> None:
     fill(100)
     few = day(pool, 1)
-    fill(100_000)
+    fill(scaled(10_000))
     later = day(pool, 2)
 
     # Getting the record that the signature check needs is in every figure; flows are started besides.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import app as app_module
+from chalicelib.pool import merkle, tasks_epochs
 from subnetctl import cloud, main, pool_epochs, pool_miner, pool_programs, terminal
 from tests.harness.client import over_http
 from tests.harness.wallets import wallet
@@ -86,6 +87,29 @@ def test_the_golden_epoch_is_published_once_and_then_left_alone(run: Run, pool: 
     other = claims_file(tmp_path, GOLDEN[:1])
     assert run("publish-epoch", "--epoch", "1144", "--claims", other)[0] == 1
     assert pool.get("/claims/epoch").json["root"] == ROOT
+
+
+def test_a_publication_that_is_killed_goes_on_where_it_was(
+    run: Run, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = tasks_epochs.write_chunk
+
+    def write_until_killed(staged: tasks_epochs.Staged, first: int, tree: merkle.Tree) -> int:
+        if first == 2 and len(written) == 2:
+            raise OSError("killed")
+        written.append(first)
+        return write(staged, first, tree)
+
+    monkeypatch.setattr(tasks_epochs, "CHUNK", 1)
+    monkeypatch.setattr(tasks_epochs, "write_chunk", write_until_killed)
+    words = ("publish-epoch", "--epoch", "1144", "--claims", claims_file(tmp_path, GOLDEN))
+
+    assert run(*words)[0] == 1
+    assert pool.get("/claims/epochs").json["epochs"] == []
+    written.append(9)
+    assert run(*words)[1]["root"] == ROOT
+    assert written == [0, 1, 9, 2]
 
 
 def test_csv_says_the_same(run: Run, tmp_path: Path) -> None:
