@@ -64,7 +64,8 @@ def test_the_pool_s_page_shows_miners_the_state_of_the_art_and_epochs(page: Page
     assert page.evaluate("document.querySelectorAll('#leaderboard tbody tr').length") == 4
     assert "0.9100 by program" in page.evaluate("document.querySelector('#sota').textContent")
     assert page.evaluate("document.querySelectorAll('#sota svg').length") == 1
-    assert "1144" in page.evaluate("document.querySelector('#epochs').textContent")
+    assert "1144" in page.text("#epochs")
+    assert f"{4 * LARGE:,}" in page.text("#epochs")
     assert "Programs waiting for scores" in page.text("#work")
 
 

@@ -40,7 +40,7 @@ async function showSota(problems) {
     return el("div", { class: "card" },
       el("h3", {}, sota.task_type),
       el("p", {}, `${sota.sota_threshold.toFixed(4)}${source}`),
-      points.length > 1 ? lineChart(points, { label: `best verified score of ${sota.task_type}`, format: (value) => value.toFixed(4) }) : null);
+      points.length > 1 ? lineChart(points, { width: 280, height: 120, label: `best verified score of ${sota.task_type}`, format: (value) => value.toFixed(4) }) : null);
   }));
 }
 

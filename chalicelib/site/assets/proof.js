@@ -27,7 +27,7 @@ export function claimsSection(section, base) {
 /** The newest epochs with their metadata. */
 async function newestEpochs(base) {
   const { epochs } = await getJson(`${base}epochs`);
-  return Promise.all(epochs.slice(-SHOWN).reverse().map((number) => getJson(`${base}epoch/${number}`)));
+  return Promise.all(epochs.slice(-SHOWN).reverse().map((number) => exactJson(`${base}epoch/${number}`, ["total_units", "claimed_units"])));
 }
 
 function epochTable(found) {
@@ -39,14 +39,14 @@ function epochTable(found) {
       { name: "Epoch", value: (row) => row.epoch, number: true },
       { name: "Claims", value: (row) => row.num_of_leaves, number: true },
       { name: "Units", value: (row) => row.total_units, number: true, show: (row) => row.total_units.toLocaleString() },
-      { name: "Claimed", value: (row) => row.claimed_units / (row.total_units || 1), number: true, show: share },
+      { name: "Claimed", value: claimedShare, number: true, show: (row) => percent(claimedShare(row)) },
       { name: "Root", value: (row) => row.root, show: (row) => key(row.root, 8) },
       { name: "Published", value: (row) => row.published_at, show: (row) => when(row.published_at) },
     ],
   });
 }
 
-const share = (row) => percent(row.claimed_units / (row.total_units || 1));
+const claimedShare = (row) => Number(row.claimed_units) / Number(row.total_units);
 
 function checkWhatIsAsked(form, outcome, base) {
   form.addEventListener("submit", async (event) => {
@@ -67,17 +67,18 @@ function offerEpochs(select, found) {
   fill(select, numbers.map((number) => el("option", { value: number }, number)));
 }
 
-/** A package whose integers keep every digit: amounts go up to 2^64, where JavaScript's numbers do not. */
-async function exactJson(path) {
-  await getJson(path);
-  const text = await (await fetch(path)).text();
+/** An answer whose named integers keep every digit: amounts go up to 2^64, where JavaScript's numbers do not. */
+async function exactJson(path, names) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(10000) });
+  if (!answer.ok) return getJson(path);
+  const text = await answer.text();
   const exact = (name) => BigInt(text.match(new RegExp(`"${name}":\\s*([0-9]+)`))[1]);
-  return { ...JSON.parse(text), epoch: exact("epoch"), amount_units: exact("amount_units") };
+  return { ...JSON.parse(text), ...Object.fromEntries(names.map((name) => [name, exact(name)])) };
 }
 
 async function check(base, epoch, hotkey) {
   const metadata = await getJson(`${base}epoch/${epoch}`);
-  const claim = await exactJson(`${base}epoch/${epoch}/proof/${encodeURIComponent(hotkey)}`);
+  const claim = await exactJson(`${base}epoch/${epoch}/proof/${encodeURIComponent(hotkey)}`, ["epoch", "amount_units"]);
   const steps = climb(leafOf(claim), claim.proof).map(hex);
   const holds = steps.at(-1) === metadata.root;
   const verdict = holds ? badge("the proof holds", "good") : badge("the proof does not lead to the root", "bad");
