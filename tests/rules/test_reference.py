@@ -9,7 +9,8 @@ import pytest
 
 import app as app_module
 from chalicelib.kernel.settings import Knob, Settings, parse_env_file
-from docs import reference
+from docs import reference, refusals
+from subnetctl import remedies
 
 EXAMPLE = reference.ENV_EXAMPLE.read_text("utf-8") if reference.ENV_EXAMPLE.exists() else ""
 CLASSES = reference._settings()
@@ -40,6 +41,15 @@ def test_every_variable_is_explained_once() -> None:
 def test_the_route_reference_is_what_the_route_tables_say() -> None:
     written = reference.API.read_text("utf-8") if reference.API.exists() else ""
     assert differences(written, reference.api()) == [], "run `make docs`"
+
+
+def test_every_code_in_the_source_is_explained_and_no_other() -> None:
+    assert set(remedies.known()) == set(refusals.found()), "subnetctl/errors.toml"
+
+
+def test_the_page_of_errors_is_what_the_code_says() -> None:
+    written = reference.ERRORS.read_text("utf-8") if reference.ERRORS.exists() else ""
+    assert differences(written, reference.errors()) == [], "run `make docs`"
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
