@@ -91,7 +91,6 @@ FILES = [
 ]  # fmt: skip
 
 FETCHING = [
-    experts("addresses", "no user name", 'if "@" in authority:', "if False:", URLS),
     experts("addresses", "no fragment", 'if match["fragment"] is not None:', "if False:", URLS),
     experts("addresses", "no address", 'if ":" in host or _NUMBER.fullmatch(labels[-1]):', "if False:", URLS),
     experts("addresses", "no inner names", "or labels[-1] in _PRIVATE_ENDINGS", "", URLS),
