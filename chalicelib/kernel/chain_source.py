@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from . import clock
+from . import clock, mounts
 from .chain import Subnet
 from .settings import KernelSettings, SettingError
 from .values import frozen
@@ -96,13 +96,15 @@ def source() -> Source:
     if text.startswith("file:"):
         return FileSource(Path(text.removeprefix("file:")))
     if text.startswith(("ws://", "wss://")):
-        return _live(text, settings.chain_genesis, *(getattr(settings, f"{name}_netuid") for name in _SUBNETS))
+        served = mounts.systems(mount.partition("=")[0].strip() for mount in settings.mounts)
+        netuids = ((name, getattr(settings, f"{name}_netuid")) for name in _SUBNETS if name in served)
+        return _live(text, settings.chain_genesis, *netuids)
     raise SettingError("CHAIN_SOURCE", text, _MUST_BE)
 
 
 @functools.cache
-def _live(url: str, genesis: str, *netuids: int) -> Source:
-    """One connection and one decoded runtime for the life of the process."""
+def _live(url: str, genesis: str, *netuids: tuple[str, int]) -> Source:
+    """One connection and one decoded runtime for the life of the process; a node is asked for what is served alone."""
     from .chain_substrate import SubstrateSource  # noqa: PLC0415 - its libraries are in the sync's own layer
 
-    return SubstrateSource(url, dict(zip(_SUBNETS, netuids, strict=True)), genesis)
+    return SubstrateSource(url, dict(netuids), genesis)

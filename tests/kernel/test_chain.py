@@ -12,6 +12,7 @@ import pytest
 from chalicelib.kernel import chain, chain_source, clock
 from chalicelib.kernel import tasks as chain_tasks
 from chalicelib.kernel.chain import Neuron, Subnet
+from chalicelib.kernel.chain_substrate import SubstrateSource
 from chalicelib.kernel.settings import SettingError
 from chalicelib.kernel.wire import Item
 from tests.harness import crash
@@ -179,6 +180,16 @@ def test_the_file_s_netuid_wins_over_the_knob_which_fills_in(
     write(content(subnets={"leoma": {"netuid": 7}, "pool": {}}))
     found = chain_source.source().read().subnets
     assert (found["leoma"].netuid, found["pool"].netuid) == (7, 6)
+
+
+@pytest.mark.parametrize(
+    ("mounted", "asked"), [("leoma=/", {"leoma": 7}), ("claims=/, prism = /p", {"pool": 8, "prism": 9})]
+)
+def test_a_node_is_asked_for_what_is_served_alone(configure: Configure, mounted: str, asked: dict[str, int]) -> None:
+    configure(CHAIN_SOURCE="ws://127.0.0.1:9", MOUNTS=mounted, LEOMA_NETUID="7", POOL_NETUID="8", PRISM_NETUID="9")
+    live = chain_source.source()
+    assert isinstance(live, SubstrateSource)
+    assert live._netuids == asked
 
 
 def test_a_block_that_does_not_say_when_it_was_stands(write: Callable[[Any], None]) -> None:
