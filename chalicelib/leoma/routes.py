@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 from chalicelib.kernel import clock, keys
 from chalicelib.kernel.blobs import Bucket
@@ -41,6 +42,8 @@ from .contracts import (
     ValidatorSummary,
     Weights,
 )
+
+T = TypeVar("T")
 
 api = Router(
     "leoma",
@@ -123,7 +126,7 @@ def miner_by_hotkey(miner_hotkey: str) -> Miner:
     return _miner(lambda miner: miner.hotkey == miner_hotkey)
 
 
-def _miner(is_it: Any) -> Miner:
+def _miner(is_it: Callable[[Miner], bool]) -> Miner:
     found = next((miner for miner in store.miners() if is_it(miner)), None)
     if not found:
         raise NotFound("Miner not found", code="miner_not_found")
@@ -188,38 +191,31 @@ def samples_of_miner(miner_hotkey: str, query: SampleListQuery) -> Answer:
 @api.get("/scores")
 def scores() -> AggregatedScores:
     """Every scored miner's record over the newest tasks."""
-    kept = store.rendered("scores")
-    return (
-        _as_is(kept) if kept else AggregatedScores(scores={}, total_validators=0, updated_at=clock.stamp(clock.now()))
-    )
+    return _kept("scores", lambda: AggregatedScores(scores={}, total_validators=0, updated_at=clock.stamp(clock.now())))
 
 
 @api.get("/scores/validators")
 def validator_summaries() -> list[ValidatorSummary]:
     """What each validator's samples add up to."""
-    kept = store.rendered("summaries")
-    return _as_is(kept) if kept else []
+    return _kept("summaries", list)
 
 
 @api.get("/scores/agreement")
 def agreement() -> list[Agreement]:
     """How often each validator's vote was the verdict, over the newest tasks."""
-    kept = store.rendered("agreement")
-    return _as_is(kept) if kept else []
+    return _kept("agreement", list)
 
 
 @api.get("/scores/rank")
 def ranks() -> Ranks:
     """The rank list of the last scorer run."""
-    kept = store.rendered("rank")
-    return _as_is(kept) if kept else Ranks(ranks=[])
+    return _kept("rank", lambda: Ranks(ranks=[]))
 
 
 @api.get("/scores/stats")
 def stats() -> ScoreStats:
     """How much was sampled and scored."""
-    kept = store.rendered("stats")
-    return _as_is(kept) if kept else views.stats_of({}, 0)
+    return _kept("stats", lambda: views.stats_of({}, 0))
 
 
 @api.get("/scores/miner/{miner_hotkey}", refusals=_NOT_AN_ADDRESS)
@@ -239,16 +235,18 @@ def validator_scores(validator_hotkey: str) -> ValidatorScores:
 @api.get("/weights")
 def weights() -> Weights:
     """What validators set on chain: the last list, however old; `X-Snapshot-Age` says how old in seconds."""
-    kept = store.rendered("weights")
-    return _as_is(kept) if kept else Weights(winner_uid=0, miners=[])
+    return _kept("weights", lambda: Weights(winner_uid=0, miners=[]))
 
 
-def _as_is(kept: store.Rendered) -> Any:
-    """A snapshot's bytes, with its age and the block it was made at."""
+def _kept(name: str, nothing: Callable[[], T]) -> T:
+    """A snapshot's bytes, with its age and the block it was made at; `nothing` before the first."""
+    kept = store.rendered(name)
+    if kept is None:
+        return nothing()
     headers = {"X-Snapshot-Age": str(max(0, int(clock.now() - kept.at)))}
     if kept.block is not None:
         headers["X-Snapshot-Block"] = str(kept.block)
-    return Answer(kept.body, headers=headers)
+    return Answer(kept.body, headers=headers)  # type: ignore[return-value] # the bytes of one
 
 
 # --- tasks
