@@ -173,7 +173,7 @@ ROUNDS = [
     experts("rounds", "all are final", "if all(_is_settled(item) for item in members):", "if True:",
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
     experts("rounds", "once", 'if owed is None or owed["state"] != store_merges.OWED:', "if owed is None:",
-            "rounds:test_a_winner_becomes_the_next_version"),
+            "rounds:test_a_merge_killed_anywhere_leaves_one_whole_version_and_can_be_repeated"),
 ]  # fmt: skip
 
 GUARDS = [*MODELS, *FILES, *FETCHING, *REQUESTS, *ROUNDS]
