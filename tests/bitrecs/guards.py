@@ -102,9 +102,6 @@ GUARDS = [
         "if False:\n        raise",
         "similarity",
     ),
-    bitrecs(
-        "store_index", "one compaction at a time", "OR #rev = :rev", "OR #rev = :rev OR #rev <> :rev", "similarity"
-    ),
     # work
     bitrecs(
         "store_work",

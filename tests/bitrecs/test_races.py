@@ -32,6 +32,19 @@ def test_fifty_parallel_copies_of_one_submission_store_one_agent(world: World, c
     assert len(store_work.queue("screener_1")[0]) == 1
 
 
+def test_of_one_hotkey_s_many_gists_one_is_stored(world: World, configure: Configure) -> None:
+    configure(BITRECS_RATE_LIMIT_SUBMIT_PER_MIN="1000", BITRECS_COMMITMENT_CHECK="false")
+    miners = [world.miner(name, signer=wallet("one")) for name in "abcdefgh"]
+    for miner in miners:
+        assert miner.check().status == 200
+
+    calls = [functools.partial(m.submit, client) for m, client in zip(miners, clients(8), strict=True)]
+    replies = all_at_once(calls)
+
+    assert sorted(reply.status for reply in replies) == [201] + [400] * 7, [reply.body for reply in replies]
+    assert len(store.agents_of(wallet("one").hotkey, limit=9)) == 1
+
+
 def test_of_two_hotkeys_with_one_content_one_is_stored(world: World, configure: Configure) -> None:
     configure(BITRECS_RATE_LIMIT_SUBMIT_PER_MIN="1000")
     miners = [

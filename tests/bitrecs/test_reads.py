@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.bitrecs import tasks
-from tests.bitrecs.world import BLOCK, NOW, Freeze, World, screened
+from tests.bitrecs.world import BLOCK, KEY, NOW, Freeze, World, screened
 
 
 def test_get_submit_and_a_trailing_slash_are_json_and_no_redirect(world: World) -> None:  # V09
@@ -57,3 +57,20 @@ def test_every_answer_carries_the_specified_headers_even_the_gateway_s_own(world
     for method, path in (("GET", "/health"), ("POST", "/submit"), ("GET", "/submit"), ("GET", "/no/such/path")):
         reply = world.client.call(method, f"/bitrecs{path}")
         assert wanted.items() <= reply.headers.items(), (method, path)
+
+
+def test_prompts_are_withheld_from_strangers_until_the_agent_is_terminal(world: World) -> None:
+    agent_id = world.miner("a").submit().json["artifact_id"]
+    hidden = ("system_prompt_template", "user_prompt_template", "fewshot_examples")
+
+    def shown(headers: dict[str, str]) -> list[bool]:
+        agent = world.client.get(f"/bitrecs/retrieval/agent-by-id?agent_id={agent_id}", headers).json
+        return [agent[name] is not None for name in hidden]
+
+    assert (shown({}), shown({"X-API-Key": "guess"}), shown({"X-API-Key": KEY})) == (
+        [False] * 3,
+        [False] * 3,
+        [True] * 3,
+    )
+    assert world.screener("screener-1-1").evaluate(0.1)
+    assert shown({}) == [True] * 3
