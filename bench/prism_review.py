@@ -49,6 +49,8 @@ def _in_memory() -> Iterator[Memory]:
         (store_review, "get_many", memory.get_many),
         (store_review, "transact", memory.transact),
         (store_review, "entering", lambda key, name: (key, name)),
+        (store_review, "unread_before", lambda _place: []),
+        (store_review, "forget_unread", lambda _place: None),
         (tables.Table, "put", lambda _self, item, **_: memory.put(item)),
         (blobs.Bucket, "get", lambda _self, key, **_: memory.objects.get(key)),
         (blobs.Bucket, "put", lambda _self, key, body, **_: memory.objects.update({key: body})),

@@ -57,7 +57,10 @@ def _packed(path: Path) -> dict[str, Any]:
         return {"code": base64.b64encode(_zip(path)).decode(), "filename": "project.zip"}
     if path.suffix == ".zip":
         return {"code": base64.b64encode(path.read_bytes()).decode(), "filename": "project.zip"}
-    return {"code": path.read_text("utf-8"), "filename": "model.py"}
+    try:
+        return {"code": path.read_text("utf-8"), "filename": "model.py"}
+    except UnicodeDecodeError:
+        terminal.refuse(f"{path} is not UTF-8 text", code="not_utf8")
 
 
 def _zip(folder: Path) -> bytes:

@@ -23,6 +23,7 @@ MAX_RUNS = 3
 _CLAIM_TRIES = 6
 _CLAIM_SECONDS = 10.0
 _SPREAD = 4.0
+_ENOUGH = 25
 _REVIEW_SECONDS = 12.0
 # A laptop serves everybody from one process: a few reviewers that are warm beat dozens that all start at once.
 _reviewers = threading.BoundedSemaphore(3)
@@ -102,6 +103,8 @@ def _suitable(validator: str) -> list[Item]:
     for entry in store.queue():
         if entry["hotkey"] != validator:
             (failed if validator in entry["failed_by"] else fresh).append(entry)
+        if len(fresh) == _ENOUGH:
+            break
     return fresh + failed
 
 

@@ -112,6 +112,7 @@ UNSUPPORTED = "contains unsupported file"
 EXCEEDS = "exceeds"
 CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", INVALID),
+    "a small bomb": (lambda: zipped((info("a.py"), b"#" * 50_000)), EXCEEDS),
     "text": (lambda: b"hello", INVALID),
     "magic alone": (lambda: b"PK\3\4", INVALID),
     "end record alone, cut": (lambda: b"PK\5\6" + b"\0" * 10, INVALID),

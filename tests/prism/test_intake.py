@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
 import pytest
 
-from chalicelib.prism import store
+from chalicelib.prism import domain, store
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
 from tests.harness.wallets import wallet
@@ -92,6 +93,10 @@ def test_the_development_signature_counts_only_when_asked_for(prism: Prism, conf
     assert prism.client.post(SUBMISSIONS, body, sent).status == 401
     configure(PRISM_ALLOW_INSECURE_SIGNATURES="1")
     assert prism.client.post(SUBMISSIONS, body, sent).status == 200
+    configure(PRISM_SHARED_TOKEN="")
+    message = domain.signed_message(hotkey, "nonce-0002", "1780000000", body)
+    keyless = {"X-Nonce": "nonce-0002", "X-Signature": hmac.new(b"", message, "sha256").hexdigest()}
+    assert prism.client.post(SUBMISSIONS, body, sent | keyless).status == 401
 
 
 def test_other_bodies_other_keys_and_wrapped_messages(prism: Prism) -> None:
@@ -134,6 +139,14 @@ def test_a_nonce_counts_once_per_miner_whatever_the_body(prism: Prism) -> None:
     again = prism.submit({"code": "y"}, nonce="same")
     assert (again.status, again.json["detail"]) == (409, "nonce already used")
     assert prism.submit(signer=BOB, nonce="same").status == 200
+
+
+def test_a_nonce_is_remembered_for_a_month(prism: Prism, freeze: Freeze) -> None:
+    assert prism.submit(nonce="old").status == 200
+    freeze(NOW + 29 * 86_400)
+    assert prism.submit(nonce="old", timestamp=str(NOW + 29 * 86_400)).status == 409
+    freeze(NOW + 31 * 86_400)
+    assert prism.submit(nonce="old", timestamp=str(NOW + 31 * 86_400)).status == 200
 
 
 def test_a_nonce_is_used_up_by_a_body_that_is_refused(prism: Prism) -> None:
