@@ -82,6 +82,13 @@ def _undoing(transact: Callable[..., None]) -> Callable[..., None]:
     return all_or_nothing
 
 
+def _in_order(table: Table) -> list[Any]:
+    """Moto's own order of a whole table, which it takes for each query, without a cast for each comparison."""
+    items = [item for partition in table.items.values() for item in partition.values()]
+    return sorted(items, key=lambda item: (item.hash_key.value, item.range_key.value))
+
+
+Table.all_items = _in_order  # type: ignore[method-assign, assignment] # see there
 models.copy = _CopyingItemsOnly  # type: ignore[assignment, attr-defined] # see there
 models.DynamoDBBackend.transact_write_items = _undoing(models.DynamoDBBackend.transact_write_items)  # type: ignore[method-assign] # see there
 DynamoHandler.call_action = _serialised(DynamoHandler.call_action)  # type: ignore[method-assign] # see the docstring
