@@ -16,7 +16,7 @@ def put_alike(table: Table, item: dict[str, Any], sort_keys: Iterable[str]) -> N
     """The item once under each sort key of its partition."""
     wire = to_wire(item | {"sk": "-"})
     sample = Item(DynamoType(wire["pk"]), DynamoType(wire["sk"]), wire)
-    partition = units._table(table.name).items[sample.hash_key]
+    partition = units.stored_table(table.name).items[sample.hash_key]
     for text in sort_keys:
         key = DynamoType({"S": text})
         attributes = LimitedSizeDict()
