@@ -85,6 +85,14 @@ def test_a_table_s_stream_starts_the_work_that_no_schedule_would_do_in_time(
     until(60, lambda: "last_success_at" in tables.get_item(TableName=table, Key=job).get("Item", {}))
 
 
+def test_another_machine_finds_what_was_deployed(deployed: str, checkout: Checkout) -> None:
+    notes = checkout.path / ".chalice" / "deployed" / "dev.json"
+    notes.unlink()
+    said = checkout.run("infra.deploy", "smoke", "--stage", "dev")
+    assert "ok   leoma: a stranger's signed request" in said
+    assert notes.exists()
+
+
 def test_deploying_again_restores_what_a_chalice_deploy_typed_by_hand_overwrote(
     deployed: str, checkout: Checkout
 ) -> None:
@@ -137,14 +145,6 @@ def test_a_pause_stops_schedules_where_that_is_asked_for(deployed: str, deployme
     assert pause.set_workers(deployment_cloud.client, "dev", running=False) == names
     assert states() == {"DISABLED"}
     assert len(names) == 6
-
-
-def test_another_machine_finds_what_was_deployed(deployed: str, checkout: Checkout) -> None:
-    notes = checkout.path / ".chalice" / "deployed" / "dev.json"
-    notes.unlink()
-    said = checkout.run("infra.deploy", "smoke", "--stage", "dev")
-    assert "ok   leoma: a stranger's signed request" in said
-    assert notes.exists()
 
 
 def test_destroying_keeps_the_data_and_a_new_deployment_takes_it_over(
