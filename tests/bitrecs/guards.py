@@ -87,13 +87,6 @@ GUARDS = [
         "races",
     ),
     bitrecs("store", "the interval's places", "OR #count < :most", "OR #count < :most OR #count >= :most", "races"),
-    bitrecs(
-        "routes_intake",
-        "an exact copy",
-        "if exact and settings.similarity_mode",
-        "if False and settings.similarity_mode",
-        "check",
-    ),
     bitrecs("routes_intake", "a silent index", "if settings.similarity_fail_open:", "if True:", "similarity"),
     bitrecs(
         "tasks_index",
@@ -131,9 +124,6 @@ GUARDS = [
         '_UNMOVED = "#rev = :rev"',
         '_UNMOVED = "#rev = :rev OR #rev <> :rev"',
         "races",
-    ),
-    bitrecs(
-        "routes_work", "another session's run", 'if run["session_id"] != session["session_id"] or', "if", "evaluation"
     ),
     bitrecs(
         "domain_stages", "one state at a time", 'wanted not in {RUN_ORDER[forward], "error"}', "False", "evaluation"
