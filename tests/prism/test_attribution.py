@@ -197,6 +197,8 @@ def test_a_transfer_moves_the_owner_and_never_lowers_the_best(prism: Prism, mach
     found = family(prism)
     assert (found["owner_hotkey"], found["q_arch_best"]) == (CAROL.hotkey, 0.62)
     assert (found["owner_submission_id"], found["canonical_submission_id"]) == (hold["submission_id"],) * 2
+    earned = {ALICE.hotkey: 0.35 * 0.5, CAROL.hotkey: 0.65 * 0.62}
+    assert prism.weights() == pytest.approx({who: worth / sum(earned.values()) for who, worth in earned.items()})
 
 
 @pytest.mark.parametrize(("mean", "accepted"), [(0.95, False), (0.96, True)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.prism import project as projects
-from chalicelib.prism import similarity, store, store_review
+from chalicelib.prism import similarity, store, store_review, tasks_review
 from tests.prism.machine import Machines
 from tests.prism.world import (
     ALICE,
@@ -183,6 +183,14 @@ def test_an_earlier_one_that_kills_its_reader_is_read_for_others_once_each(prism
     assert store_review.may_read(late.place, "a")
     freeze(NOW + 100)
     assert not store_review.may_read(late.place, "b")
+
+
+def test_later_ones_in_the_index_never_count(prism: Prism, freeze: Freeze) -> None:
+    first = store.get(prism.submitted())
+    freeze(NOW + 1)
+    second, third = store.get(prism.submitted(signer=BOB)), store.get(prism.submitted(signer=CAROL))
+    everybody = {"key": [store.member(one) for one in (first, second, third)]}
+    assert tasks_review._earlier_members(second, everybody) == {"key": [store.member(first)]}
 
 
 def test_what_was_read_is_read_no_more(prism: Prism) -> None:
