@@ -73,7 +73,8 @@ def test_what_is_kept_for_a_while_is_thrown_away_after_it(resources: dict[str, A
         for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]
         if "ExpirationInDays" in rule
     }
-    assert rules == {("ExpertsModels", "scratch/"): 1, ("ExpertsQuarantine", ""): 14}
+    models = {("ExpertsModels", "scratch/"): 1, ("ExpertsModels", "sources/"): 30}
+    assert rules == {**models, ("ExpertsQuarantine", ""): 14}
     for log in of_type(resources, "AWS::Logs::LogGroup").values():
         assert log["Properties"]["RetentionInDays"] == 30
 
