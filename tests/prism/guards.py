@@ -195,8 +195,6 @@ GUARDS = [
         "intake",
     ),
     evaluator("sandbox", "no network", '"--unshare-net", ', ""),
-    evaluator("sandbox", "no environment", '"--clearenv", ', ""),
-    evaluator("sandbox", "read-only", ', "--remount-ro", "/")', ")"),
     evaluator("sandbox", "wall clock", 'raise RunFailed("timed out")', "return"),
     evaluator("sandbox", "output", "if total > MAX_OUTPUT_BYTES and not self._flooded:", "if False:"),
     evaluator("sandbox", "nothing without bubblewrap", "    if not bubblewrap:\n", "    if False:\n"),
