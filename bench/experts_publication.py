@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.interface import ROOT, Figures, benchmark
-from chalicelib.experts import composing, publishing, store, tensors
+from chalicelib.experts import store, tasks_composing, tasks_publishing, tensors
 from chalicelib.experts.tensors import Tensor
 from chalicelib.kernel import aws, multipart, settings
 from infra import template
@@ -108,7 +108,7 @@ def _publish(name: str, version: str, block: int) -> tuple[float, dict[str, Any]
     """Seconds of our processor, and what was made."""
     started = time.process_time()
     uri = f"s3://{store.models().name}/{name}.safetensors"
-    made = publishing.finish(publishing.plan(uri, _ASSIGNMENT, model_version=version, block_number=block))
+    made = tasks_publishing.finish(tasks_publishing.plan(uri, _ASSIGNMENT, model_version=version, block_number=block))
     return time.process_time() - started, made
 
 
@@ -117,9 +117,9 @@ def _hashing(manifest: dict[str, Any]) -> float:
     started = time.process_time()
     for name in _CHECKED:
         block = manifest["blocks"][name]
-        source = composing.Source(store.models().name, block["key"], block["etag"], block["bytes"])
+        source = tasks_composing.Source(store.models().name, block["key"], block["etag"], block["bytes"])
         digest = hashlib.sha256()
-        for chunk in composing.streamed(source, 0, source.size):
+        for chunk in tasks_composing.streamed(source, 0, source.size):
             digest.update(chunk)
         assert digest.hexdigest() == block["sha256"]
     return time.process_time() - started
@@ -127,11 +127,11 @@ def _hashing(manifest: dict[str, Any]) -> float:
 
 def _identical(name: str, manifest: dict[str, Any]) -> bool:
     """Whether every tensor of every slice has the bytes that it has in the model."""
-    (whole,) = publishing.sources_of(f"s3://{store.models().name}/{name}.safetensors")
-    stands = {tensor.name: tensor for tensor in publishing.placed([whole])}
+    (whole,) = tasks_publishing.sources_of(f"s3://{store.models().name}/{name}.safetensors")
+    stands = {tensor.name: tensor for tensor in tasks_publishing.placed([whole])}
     for block in (manifest["blocks"][name] for name in _CHECKED):
-        source = composing.Source(store.models().name, block["key"], block["etag"], block["bytes"])
-        for tensor in publishing.placed([source]):
+        source = tasks_composing.Source(store.models().name, block["key"], block["etag"], block["bytes"])
+        for tensor in tasks_publishing.placed([source]):
             origin = stands.pop(tensor.name)
             if source.read(tensor.begin, tensor.end) != whole.read(origin.begin, origin.end):
                 return False

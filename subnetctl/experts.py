@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chalicelib.experts import domain, publishing, rounds, store
+from chalicelib.experts import domain, store, tasks_publishing, tasks_rounds
 from chalicelib.experts.contracts import ExpertsSettings
 from chalicelib.experts.tensors import BrokenFile
 from chalicelib.kernel import chain, flows, tokens
@@ -48,15 +48,15 @@ def publish(
         if in_cloud:
             _publish_in_cloud(uri, groups, version, block, base_model)
             return
-        made = publishing.plan(uri, groups, model_version=version, block_number=block, base_model=base_model)
+        made = tasks_publishing.plan(uri, groups, model_version=version, block_number=block, base_model=base_model)
         total = sum(source.size for source in made.sources) * 2
         with terminal.progress("publishing", total, of_bytes=True) as advance:
-            for name in publishing.objects(made):
-                publishing.build(made, name, advance)
-        manifest = publishing.finish(made)
+            for name in tasks_publishing.objects(made):
+                tasks_publishing.build(made, name, advance)
+        manifest = tasks_publishing.finish(made)
     except BrokenFile as error:
         terminal.refuse(str(error), code="broken_model")
-    rounds.write_overview()
+    tasks_rounds.write_overview()
     _tell_published(manifest)
 
 
@@ -105,7 +105,7 @@ def phase(
 ) -> None:
     """Phase and block as the API sees them."""
     cloud.connect()
-    clockwork = rounds.clockwork()
+    clockwork = tasks_rounds.clockwork()
     if to is not None:
         _move_chain(clockwork, to)
     head = chain.head()
@@ -231,7 +231,7 @@ def rollback(version_id: str) -> None:
         store.flip({name: target[name] for name in names}, base=served["version_id"], force=True)
     except store.Overtaken:
         terminal.refuse("another version was published in the meantime", code="overtaken")
-    rounds.write_overview()
+    tasks_rounds.write_overview()
     terminal.result({"served": version_id}, human=f"{target['model_version']} is served again")
 
 

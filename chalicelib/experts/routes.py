@@ -18,7 +18,7 @@ from chalicelib.kernel.routing import Auth, Router
 from chalicelib.kernel.settings import KernelSettings
 from chalicelib.kernel.wire import Item
 
-from . import addresses, delivery, domain, store
+from . import addresses, domain, routes_delivery, store
 from .contracts import Accepted, ExpertsSettings, FetchSettings, Health, NewSubmission, SubmissionStatus
 
 MACHINE = "experts-submission"
@@ -45,16 +45,16 @@ api = Router(
 )
 
 
-def _bearer(request: Request) -> delivery.Caller:
+def _bearer(request: Request) -> routes_delivery.Caller:
     """A configured token, or a registered one; while there is neither, every request is refused."""
     token = tokens.bearer(request.header("authorization"))
     if token is not None:
         digest = tokens.digest(token)
         if tokens.is_one_of(token, ExpertsSettings.current().bz_auth_token):
-            return delivery.Caller(digest)
+            return routes_delivery.Caller(digest)
         registered = store.token(digest)
         if registered:
-            return delivery.Caller(digest, registered["hotkey"])
+            return routes_delivery.Caller(digest, registered["hotkey"])
     raise Unauthenticated("Missing or invalid auth token", code="unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -67,7 +67,7 @@ def health() -> Health:
     head, model = store.head_and_model()
     settings = ExpertsSettings.current()
     block = head.block if head else 0
-    phase = delivery.clockwork().at(block)
+    phase = routes_delivery.clockwork().at(block)
     age = max(0.0, clock.now() - head.observed_at) if head else None
     fresh = age is not None and age <= settings.head_max_age_s
     return Health(
@@ -92,9 +92,9 @@ _PARTIAL = {
 
 @api.route("HEAD", "/model/partial", auth=bearer, refusals=_PARTIAL, listed=False)
 @api.get("/model/partial", auth=bearer, refusals=_PARTIAL)
-def partial(request: Request, caller: delivery.Caller) -> Answer:
+def partial(request: Request, caller: routes_delivery.Caller) -> Answer:
     """An expert group's slice: its bytes, a redirect to them, or JSON with their URL."""
-    return delivery.partial(request, caller)
+    return routes_delivery.partial(request, caller)
 
 
 _FULL = {403: "The requester's hotkey is not registered as a validator.", 503: "The model has not finished loading."}
@@ -102,9 +102,9 @@ _FULL = {403: "The requester's hotkey is not registered as a validator.", 503: "
 
 @api.route("HEAD", "/model/full", auth=bearer, refusals=_FULL, listed=False)
 @api.get("/model/full", auth=bearer, refusals=_FULL)
-def full(request: Request, caller: delivery.Caller) -> Answer:
+def full(request: Request, caller: routes_delivery.Caller) -> Answer:
     """The whole model as one safetensors file, for validators; JSON lists its blocks."""
-    return delivery.full(request, caller)
+    return routes_delivery.full(request, caller)
 
 
 @api.post(
@@ -116,11 +116,11 @@ def submit(request: Request) -> Accepted:
     """Hand in a checkpoint by URL; the answer comes when it is queued for good."""
     settings = ExpertsSettings.current()
     given = domain.fields(_json(request, settings.submit_body_max))
-    key = keys.public_key(delivery.hotkey_of(given.hotkey))
+    key = keys.public_key(routes_delivery.hotkey_of(given.hotkey))
     target = _target(given.checkpoint_url)
     _check_signature(key, given)
     world, intake = store.intake(key.hex(), given.block_number)
-    clockwork_now, now = delivery.clockwork(), clock.now()
+    clockwork_now, now = routes_delivery.clockwork(), clock.now()
     domain.check_head(world.head.observed_at if world.head else None, now=now, oldest=settings.head_max_age_s)
     assert world.head is not None
     block = world.head.block
@@ -187,7 +187,7 @@ def _registered(world: store.World, given: domain.Fields, now: float) -> chain.N
     neuron = snapshot.subnet.by_hotkey.get(given.hotkey) if snapshot else None
     groups = world.groups if world.model else None
     domain.check_submittable(given.expert_group, groups, registered=neuron is not None)
-    own = delivery.registered_group(snapshot, given.hotkey)
+    own = routes_delivery.registered_group(snapshot, given.hotkey)
     if settings.enforce_group_assignment and own not in {None, given.expert_group}:
         raise Malformed("This hotkey is registered for another group", code="bad_field")
     assert neuron is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.kernel.jobs import Jobs
 
-from . import fetching, publishing, rounds
+from . import tasks_fetching, tasks_publishing, tasks_rounds
 from .contracts import ExpertsSettings
 from .store import table
 
@@ -19,80 +19,80 @@ Event = dict[str, Any]
 @jobs.task("begin")
 def begin(event: Event) -> Event:
     """First step of a submission: what is to be fetched, if anything."""
-    return rounds.begin(event["submission_id"])
+    return tasks_rounds.begin(event["submission_id"])
 
 
 @jobs.task("fetch", timeout=900, memory=1024)
 def fetch(event: Event) -> Event:
     """The only task that talks to strangers; it may write to quarantine and to nothing else."""
-    return fetching.fetch(event["url"], event["key"], event["cap"])
+    return tasks_fetching.fetch(event["url"], event["key"], event["cap"])
 
 
 @jobs.task("validate", timeout=900, memory=1024)
 def validate(event: Event) -> None:
-    rounds.validate(event["submission_id"], event.get("fetched"))
+    tasks_rounds.validate(event["submission_id"], event.get("fetched"))
 
 
 @jobs.task("evaluate", timeout=900, memory=3008, layers=("numeric",))
 def evaluate(event: Event) -> None:
-    rounds.evaluate(event["submission_id"])
+    tasks_rounds.evaluate(event["submission_id"])
 
 
 @jobs.task("refuse")
 def refuse(event: Event) -> None:
     """A flow that did not get through: say so to the miner."""
-    rounds.refuse(event["submission_id"], event["error"]["Error"], event["error"].get("Cause", ""))
+    tasks_rounds.refuse(event["submission_id"], event["error"]["Error"], event["error"].get("Cause", ""))
 
 
 @jobs.task("merge", timeout=900, memory=3008, layers=("numeric",))
 def merge(event: Event) -> Event:
-    return {"outcome": rounds.merge(event["cycle"])}
+    return {"outcome": tasks_rounds.merge(event["cycle"])}
 
 
 @jobs.task("plan", timeout=300, memory=2048)
 def plan(event: Event) -> Event:
     """First step of a publication: read the headers, decide everything."""
-    made = publishing.plan(
+    made = tasks_publishing.plan(
         event["model"],
         event["assignment"],
         model_version=event["version"],
         block_number=event["block"],
         base_model=event.get("base_model", ""),
     )
-    return {"version_id": made.version_id, "objects": publishing.objects(made)}
+    return {"version_id": made.version_id, "objects": tasks_publishing.objects(made)}
 
 
 @jobs.task("build", timeout=900, memory=1024)
 def build(event: Event) -> Event:
     """One object of a publication."""
-    publishing.build(publishing.load_plan(event["version_id"]), event["object"])
+    tasks_publishing.build(tasks_publishing.load_plan(event["version_id"]), event["object"])
     return {"built": event["object"]}
 
 
 @jobs.task("flip", timeout=300, memory=1024)
 def flip(event: Event) -> Event:
     """Last step of a publication: verify, then let readers see it."""
-    manifest = publishing.finish(publishing.load_plan(event["version_id"]))
+    manifest = tasks_publishing.finish(tasks_publishing.load_plan(event["version_id"]))
     return {"version_id": manifest["version_id"]}
 
 
 @jobs.every("round_seconds", on=("sweep", "start"), awake=False)
 def close_rounds() -> None:
-    rounds.close_rounds()
+    tasks_rounds.close_rounds()
 
 
 @jobs.every("housekeeping_seconds", on=("sweep", "start"))
 def housekeeping() -> None:
     """Lost flows start again; versions that nobody needs any more go."""
-    rounds.restart_lost_work()
-    rounds.retire()
+    tasks_rounds.restart_lost_work()
+    tasks_rounds.retire()
 
 
 @jobs.every("never", on=("sweep",))
 def await_flows() -> None:
-    rounds.await_flows()
+    tasks_rounds.await_flows()
 
 
 @jobs.every("overview_seconds", on=("sweep", "start"), awake=False)
 def overview() -> None:
-    rounds.write_overview()
+    tasks_rounds.write_overview()

@@ -12,8 +12,7 @@ from chalicelib.kernel.http import Answer, Request, problem
 from chalicelib.kernel.routing import Router
 from chalicelib.kernel.version import VERSION
 
-from . import auth, domain, samples, store, views
-from .auth import admin, validator
+from . import domain, domain_views, routes_auth, routes_samples, store
 from .contracts import (
     AggregatedScores,
     Agreement,
@@ -42,6 +41,7 @@ from .contracts import (
     ValidatorSummary,
     Weights,
 )
+from .routes_auth import admin, validator
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def _miner(is_it: Callable[[Miner], bool]) -> Miner:
 @api.get("/miners/{miner_hotkey}/tasks", refusals=_NOT_AN_ADDRESS)
 def tasks_of_miner(miner_hotkey: str) -> list[MinerTask]:
     """Every task of a miner with its verdict under the stakes of now, newest first."""
-    return samples.tasks_of_miner(ss58(miner_hotkey))
+    return routes_samples.tasks_of_miner(ss58(miner_hotkey))
 
 
 # --- samples
@@ -146,7 +146,7 @@ def tasks_of_miner(miner_hotkey: str) -> list[MinerTask]:
 def add_sample(body: NewSample, caller: str, request: Request) -> Sample:
     """Store the signer's verdict; a repeat replaces it."""
     batch = NewBatch.model_construct(signature=None, samples=[body])
-    return samples.submit(caller, batch, auth.signature_mark(request), loc=["body"])[0]
+    return routes_samples.submit(caller, batch, routes_auth.signature_mark(request), loc=["body"])[0]
 
 
 @api.post("/samples/batch", auth=validator, body=NewBatch, refusals={400: "Over 100, or two tasks.", **_NOT_STORED})
@@ -155,13 +155,13 @@ def add_samples(request: Request, caller: str) -> list[Sample]:
     domain.check_batch_size(request.json)
     batch = request.read_body(NewBatch)
     domain.check_one_task(batch)
-    return samples.submit(caller, batch, auth.signature_mark(request), loc=["body", "samples", ...])
+    return routes_samples.submit(caller, batch, routes_auth.signature_mark(request), loc=["body", "samples", ...])
 
 
 @api.get("/samples/list")
 def recent_samples(query: RecentQuery) -> Answer:
     """The newest samples of everybody."""
-    return samples.listed(samples.newest(query.limit))
+    return routes_samples.listed(routes_samples.newest(query.limit))
 
 
 @api.get("/samples/task", refusals=_NOT_AN_ADDRESS)
@@ -170,19 +170,19 @@ def samples_of_task(query: TaskSamplesQuery) -> Answer:
     ss58(query.validator_hotkey)
     if query.task_key is None:
         raise Invalid([problem("missing", ["query", "task_id"], "Field required")], code="invalid_request")
-    return samples.listed(samples.of_task(query.validator_hotkey, query.task_key))
+    return routes_samples.listed(routes_samples.of_task(query.validator_hotkey, query.task_key))
 
 
 @api.get("/samples/validator/{validator_hotkey}", auth=validator, refusals=_NOT_AN_ADDRESS)
 def samples_of_validator(validator_hotkey: str, query: SampleListQuery) -> Answer:
     """A validator's newest samples."""
-    return samples.listed(samples.of_validator(ss58(validator_hotkey), query.limit))
+    return routes_samples.listed(routes_samples.of_validator(ss58(validator_hotkey), query.limit))
 
 
 @api.get("/samples/miner/{miner_hotkey}", auth=validator, refusals=_NOT_AN_ADDRESS)
 def samples_of_miner(miner_hotkey: str, query: SampleListQuery) -> Answer:
     """The newest samples about a miner."""
-    return samples.listed(samples.of_miner(ss58(miner_hotkey), query.limit))
+    return routes_samples.listed(routes_samples.of_miner(ss58(miner_hotkey), query.limit))
 
 
 # --- scores
@@ -215,21 +215,21 @@ def ranks() -> Ranks:
 @api.get("/scores/stats")
 def stats() -> ScoreStats:
     """How much was sampled and scored."""
-    return _kept("stats", lambda: views.stats_of({}, 0))
+    return _kept("stats", lambda: domain_views.stats_of({}, 0))
 
 
 @api.get("/scores/miner/{miner_hotkey}", refusals=_NOT_AN_ADDRESS)
 def miner_scores(miner_hotkey: str) -> MinerScores:
     """One miner's scores by validator."""
     kept = store.snapshot("matrix")
-    return views.miner_scores(ss58(miner_hotkey), kept.content if kept else None)
+    return domain_views.miner_scores(ss58(miner_hotkey), kept.content if kept else None)
 
 
 @api.get("/scores/validator/{validator_hotkey}", refusals=_NOT_AN_ADDRESS)
 def validator_scores(validator_hotkey: str) -> ValidatorScores:
     """One validator's scores by miner."""
     kept = store.snapshot("matrix")
-    return views.validator_scores(ss58(validator_hotkey), kept.content if kept else None)
+    return domain_views.validator_scores(ss58(validator_hotkey), kept.content if kept else None)
 
 
 @api.get("/weights")
@@ -264,19 +264,19 @@ def latest_task() -> LatestTask:
 @api.get("/tasks", refusals=_NOT_AN_ADDRESS)
 def tasks(query: MinerTasksQuery) -> list[MinerTask]:
     """Every task of a miner with its verdict under the stakes of now, newest first."""
-    return samples.tasks_of_miner(ss58(query.miner_hotkey))
+    return routes_samples.tasks_of_miner(ss58(query.miner_hotkey))
 
 
 @api.get("/tasks/{task_id}", refusals={404: "No such task."})
 def task(task_id: str) -> TaskDetail:
     """Every miner's verdict on one task."""
-    return samples.task(_task_number(task_id), _clip_url)
+    return routes_samples.task(_task_number(task_id), _clip_url)
 
 
 @api.get("/tasks/{task_id}/miner/{miner_hotkey}", refusals={**_NOT_AN_ADDRESS, 404: "Nobody judged it."})
 def task_of_miner(task_id: str, miner_hotkey: str) -> TaskMinerDetail:
     """One miner's clip of one task: where it stands, and every verdict on it."""
-    return samples.task_of_miner(_task_number(task_id), ss58(miner_hotkey), _clip_url)
+    return routes_samples.task_of_miner(_task_number(task_id), ss58(miner_hotkey), _clip_url)
 
 
 def _task_number(text: str) -> int:

@@ -14,7 +14,7 @@ from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.jobs import Jobs
 from chalicelib.kernel.tables import transact
 
-from . import domain, fold, jobstore, ranking, sheets, store, views
+from . import domain, domain_sheets, domain_views, ranking, store, store_jobs, tasks_fold
 from .contracts import LeomaSettings, Miner, task_key
 from .store import table
 
@@ -44,8 +44,8 @@ def validators() -> None:
     staked = {neuron.hotkey: (neuron.uid, neuron.stake_rao / _RAO) for neuron in neurons}
     found = {hotkey: entry for hotkey, entry in staked.items() if entry[1] >= least}
     if copy and found:
-        gone = set(jobstore.validators()) - set(found)
-        jobstore.save_validators(found, gone, block=copy.block)
+        gone = set(store_jobs.validators()) - set(found)
+        store_jobs.save_validators(found, gone, block=copy.block)
 
 
 @jobs.every("miner_validation_interval", on=("chain", "sweep"))
@@ -63,7 +63,7 @@ def miners() -> None:
         found = list(pool.map(lambda neuron: _judge(neuron, copy.subnet, banned, now), committed))
     found.sort(key=lambda miner: miner.uid)
     kept = store.saving_snapshot("miners", [m.model_dump() for m in found], at=now, block=copy.block)
-    transact([kept, jobstore.synced(now)])
+    transact([kept, store_jobs.synced(now)])
     weigh()
 
 
@@ -120,12 +120,12 @@ def model_of(neuron: chain.Neuron, committed: domain.Committed) -> Lookup:
 
 def _looked_up(kind: str, url: str, token: str, seconds: float) -> Lookup:
     """An answer, a failure included, is remembered for a while."""
-    remembered = jobstore.remembered(kind, url)
+    remembered = store_jobs.remembered(kind, url)
     if remembered:
         return _object(remembered[0])
     found = web.get_json(url, bearer=token, seconds=_LOOKUP_SECONDS)
     answer = domain.essence(_object(found))
-    jobstore.remember(kind, url, answer, seconds)
+    store_jobs.remember(kind, url, answer, seconds)
     return answer
 
 
@@ -144,7 +144,7 @@ def _object(value: Any) -> Lookup:
 @jobs.every("fold_interval", on=("sweep", "stream"), awake=False)
 def folding() -> None:
     """Let new samples appear in lists and task views."""
-    fold.fold()
+    tasks_fold.fold()
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _scoring(wait: float = 0) -> Iterator[bool]:
     """One at a time writes scores, ranks and weights, so that no slower run puts older ones back."""
     deadline = clock.monotonic() + wait
     while True:
-        with jobstore.lock("scorer", _SCORER_LOCK_SECONDS) as alone:
+        with store_jobs.lock("scorer", _SCORER_LOCK_SECONDS) as alone:
             if alone or clock.monotonic() >= deadline:
                 yield alone
                 return
@@ -162,7 +162,7 @@ def _scoring(wait: float = 0) -> Iterator[bool]:
 @jobs.every("score_calculation_interval")
 def scores() -> None:
     """Scores per validator over all time, and per miner over the newest tasks."""
-    fold.catch_up()
+    tasks_fold.catch_up()
     with _scoring() as alone:
         if alone:
             _score()
@@ -171,7 +171,7 @@ def scores() -> None:
 @jobs.every("scorer_interval")
 def ranks() -> None:
     """Scores, then the ranks that follow; a run in progress elsewhere is as good."""
-    fold.catch_up()
+    tasks_fold.catch_up()
     with _scoring() as alone:
         if alone:
             _score()
@@ -181,7 +181,7 @@ def ranks() -> None:
 @jobs.task("rank", timeout=300, memory=1024)
 def rank(event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a task takes an event
     """Everything a rank run computes, now; waits for a run in progress and then runs on what it did not see."""
-    fold.catch_up()
+    tasks_fold.catch_up()
     with _scoring(_WAIT_FOR_SCORER_SECONDS) as alone:
         if not alone:
             return {"ranked": None, "waited": True}
@@ -191,41 +191,41 @@ def rank(event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a task take
 
 def _newest() -> int:
     """The highest judged task; no sample can be ahead of what was published, whatever its sender wished."""
-    return min(fold.newest_task(), (store.latest_task() or 0) + LeomaSettings.current().task_id_ahead_max)
+    return min(tasks_fold.newest_task(), (store.latest_task() or 0) + LeomaSettings.current().task_id_ahead_max)
 
 
 def _score() -> None:
     """Without any valid miner the last scores stay; what is stored is counted all the same."""
     valid = [miner.hotkey for miner in store.miners() if miner.is_valid]
-    kept = jobstore.totals()
-    stored = fold.samples_stored(kept.values())
+    kept = store_jobs.totals()
+    stored = tasks_fold.samples_stored(kept.values())
     if not valid:
         last = store.snapshot("stats")
-        counted = views.stats_of(last.content if last else {}, stored).model_dump()
-        jobstore.save_snapshots({"stats": counted}, at=clock.now(), block=_block())
+        counted = domain_views.stats_of(last.content if last else {}, stored).model_dump()
+        store_jobs.save_snapshots({"stats": counted}, at=clock.now(), block=_block())
         return
     settings = LeomaSettings.current()
     stakes, newest = store.stakes(), _newest()
     tallies = [
         ranking.Tally(validator, miner, total, passed)
         for validator, item in kept.items()
-        for miner, (total, passed) in sheets.totals_of(item).miners.items()
+        for miner, (total, passed) in domain_sheets.totals_of(item).miners.items()
     ]
     window = ranking.display_window(newest, settings.scorer_task_window)
-    votes = fold.votes_on([task_key(number) for number in window])
-    matrix = views.matrix(
+    votes = tasks_fold.votes_on([task_key(number) for number in window])
+    matrix = domain_views.matrix(
         ranking.counted(tallies, stakes, valid),
         ranking.records(votes, stakes),
         any_task=newest > 0,
         at=clock.now(),
     )
     answers = {
-        "scores": views.all_scores(matrix).model_dump(),
-        "summaries": [summary.model_dump() for summary in views.summaries(matrix)],
-        "agreement": [one.model_dump() for one in views.agreement(ranking.agreement(votes, stakes), stakes)],
-        "stats": views.stats(matrix, stored).model_dump(),
+        "scores": domain_views.all_scores(matrix).model_dump(),
+        "summaries": [summary.model_dump() for summary in domain_views.summaries(matrix)],
+        "agreement": [one.model_dump() for one in domain_views.agreement(ranking.agreement(votes, stakes), stakes)],
+        "stats": domain_views.stats(matrix, stored).model_dump(),
     }
-    jobstore.save_snapshots({"matrix": matrix, **answers}, at=clock.now(), block=_block())
+    store_jobs.save_snapshots({"matrix": matrix, **answers}, at=clock.now(), block=_block())
 
 
 def _rank() -> int:
@@ -233,14 +233,14 @@ def _rank() -> int:
     settings = LeomaSettings.current()
     size, threshold = settings.scorer_task_window, settings.scorer_completeness_threshold
     window = ranking.ranking_window(_newest(), size)
-    found = ranking.records(fold.votes_on([task_key(number) for number in window]), store.stakes())
+    found = ranking.records(tasks_fold.votes_on([task_key(number) for number in window]), store.stakes())
     entrants = [
         ranking.Entrant(miner.hotkey, *found[miner.hotkey], block=miner.block)
         for miner in store.miners()
         if miner.is_valid and miner.hotkey in found and ranking.is_eligible(found[miner.hotkey][1], size, threshold)
     ]
     places = ranking.dominance(entrants, settings.dominance_threshold)
-    _save_ranks(views.ranked(places, size, threshold), at=clock.now(), block=_block())
+    _save_ranks(domain_views.ranked(places, size, threshold), at=clock.now(), block=_block())
     return len(places)
 
 
@@ -255,8 +255,11 @@ def weigh() -> None:
 def _save_ranks(kept: list[dict[str, Any]], *, at: float, block: int | None) -> None:
     """The list and what is served of it, in one step: no reader sees two runs mixed."""
     known = store.miners()
-    served = {"rank": views.ranks(kept, known).model_dump(), "weights": views.weights(kept, known).model_dump()}
-    jobstore.save_snapshots({"ranking": kept, **served}, at=at, block=block)
+    served = {
+        "rank": domain_views.ranks(kept, known).model_dump(),
+        "weights": domain_views.weights(kept, known).model_dump(),
+    }
+    store_jobs.save_snapshots({"ranking": kept, **served}, at=at, block=block)
 
 
 def _block() -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import domain, fetching, publishing, store
+from chalicelib.experts import domain, store, tasks_fetching, tasks_publishing
 from chalicelib.kernel import chain
 from chalicelib.kernel.chain import Commitment, Neuron, Subnet
 from tests.experts import models
@@ -49,10 +49,10 @@ class World:
         key = f"uploads/{version}.safetensors"
         store.models().put(key, source.raw)
         uri = f"s3://{store.models().name}/{key}"
-        made = publishing.plan(uri, models.ASSIGNMENT, model_version=version, block_number=block)
-        for name in publishing.objects(made):
-            publishing.build(made, name)
-        return publishing.finish(made)
+        made = tasks_publishing.plan(uri, models.ASSIGNMENT, model_version=version, block_number=block)
+        for name in tasks_publishing.objects(made):
+            tasks_publishing.build(made, name)
+        return tasks_publishing.finish(made)
 
     def get(self, path: str, **headers: str) -> Reply:
         return self.call("GET", path, **headers)
@@ -123,5 +123,5 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         etag = store.quarantine().put(key, raw)
         return {"bytes": len(raw), "sha256": models.digest(raw)[7:], "etag": etag}
 
-    monkeypatch.setattr(fetching, "fetch", fetch)
+    monkeypatch.setattr(tasks_fetching, "fetch", fetch)
     return found

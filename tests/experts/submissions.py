@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.experts import rounds, store_merges
+from chalicelib.experts import store_merges, tasks_rounds
 from tests.experts.conftest import MINER, START, World, submission
 from tests.experts.flows import walk
 
@@ -28,8 +28,8 @@ def evaluated(
 def closed(world: World) -> list[str]:
     """Close the rounds that are over and carry out what they owe."""
     world.at(START + 26)
-    rounds.close_rounds()
-    return [rounds.merge(int(owed["sk"])) for owed in store_merges.owed_merges()]
+    tasks_rounds.close_rounds()
+    return [tasks_rounds.merge(int(owed["sk"])) for owed in store_merges.owed_merges()]
 
 
 def status(world: World, found: dict[str, Any]) -> dict[str, Any]:

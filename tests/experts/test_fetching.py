@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import fetching, store, tasks
+from chalicelib.experts import store, tasks, tasks_fetching
 from chalicelib.experts.checkpoints import Unacceptable
-from chalicelib.experts.fetching import HostUnavailable, Network
+from chalicelib.experts.tasks_fetching import HostUnavailable, Network
 from chalicelib.kernel import multipart
 from tests.experts.test_addresses import PRIVATE
 
@@ -49,12 +49,12 @@ def _cloud(cloud: None, configure: Callable[..., None]) -> None:
 def test_no_socket_is_opened_to_a_private_address(address: str) -> None:
     for found in ([address], ["8.8.8.8", address]):
         with pytest.raises(Unacceptable, match="ssrf_blocked"):
-            fetching.fetch("https://rebind.example.com/a.pt", KEY, MIB, NoNetwork(found).network)
+            tasks_fetching.fetch("https://rebind.example.com/a.pt", KEY, MIB, NoNetwork(found).network)
 
 
 def test_localhost_is_not_another_name_for_the_private_network() -> None:
     with pytest.raises(Unacceptable, match="ssrf_blocked"):
-        fetching.fetch("http://localhost:1/a.pt", KEY, MIB, NoNetwork(["10.0.0.1"]).network)
+        tasks_fetching.fetch("http://localhost:1/a.pt", KEY, MIB, NoNetwork(["10.0.0.1"]).network)
 
 
 def test_a_name_without_address_may_have_one_later() -> None:
@@ -62,7 +62,7 @@ def test_a_name_without_address_may_have_one_later() -> None:
         raise socket.gaierror("nothing")
 
     with pytest.raises(HostUnavailable):
-        fetching.fetch("https://gone.example.com/a.pt", KEY, MIB, Network(fails))
+        tasks_fetching.fetch("https://gone.example.com/a.pt", KEY, MIB, Network(fails))
 
 
 class Server:
@@ -127,7 +127,7 @@ def test_a_file_arrives_as_it_is(serve: Serve, size: int) -> None:
     content = content[:size]
     server = serve(says(f"HTTP/1.1 200 OK\nContent-Length: {size}", content))
 
-    found = fetching.fetch(server.url, KEY, 30 * MIB)
+    found = tasks_fetching.fetch(server.url, KEY, 30 * MIB)
 
     assert (found["bytes"], found["sha256"]) == (size, hashlib.sha256(content).hexdigest())
     assert store.quarantine().get(KEY) == content
@@ -135,7 +135,7 @@ def test_a_file_arrives_as_it_is(serve: Serve, size: int) -> None:
 
 def test_the_request_carries_nothing_of_ours(serve: Serve) -> None:
     server = serve(says("HTTP/1.1 200 OK\nContent-Length: 1", b"x"))
-    fetching.fetch(server.url, KEY, MIB)
+    tasks_fetching.fetch(server.url, KEY, MIB)
 
     lines = server.requests[0].decode().split("\r\n")
     names = [line.split(":")[0].lower() for line in lines[1:] if line]
@@ -174,7 +174,7 @@ def test_other_answers_are_the_end(serve: Serve, head: str, code: str) -> None:
     server = serve(says(head, b"hello"))
 
     with pytest.raises((Unacceptable, HostUnavailable)) as refused:
-        fetching.fetch(server.url, KEY, MIB)
+        tasks_fetching.fetch(server.url, KEY, MIB)
 
     assert getattr(refused.value, "code", "unavailable") == code
     assert nothing_is_left()
@@ -183,7 +183,7 @@ def test_other_answers_are_the_end(serve: Serve, head: str, code: str) -> None:
 def test_no_more_than_the_promised_bytes_are_taken(serve: Serve) -> None:
     server = serve(says("HTTP/1.1 200 OK\nContent-Length: 5", b"hello, and much more"))
 
-    assert fetching.fetch(server.url, KEY, MIB)["bytes"] == 5
+    assert tasks_fetching.fetch(server.url, KEY, MIB)["bytes"] == 5
     assert store.quarantine().get(KEY) == b"hello"
 
 
@@ -191,7 +191,7 @@ def test_a_silent_server_is_left_alone(serve: Serve) -> None:
     held = threading.Event()
     server = serve(lambda _connection: void(held.wait(10)))
     with pytest.raises(Unacceptable, match="too_slow"):
-        fetching.fetch(server.url, KEY, MIB)
+        tasks_fetching.fetch(server.url, KEY, MIB)
     held.set()
 
 
@@ -206,13 +206,13 @@ def test_a_server_that_drips_its_head_is_left_alone(serve: Serve, configure: Cal
             threading.Event().wait(0.02)
 
     with pytest.raises(Unacceptable, match="too_slow"):
-        fetching.fetch(serve(drip).url, KEY, MIB)
+        tasks_fetching.fetch(serve(drip).url, KEY, MIB)
 
 
 def test_a_server_that_drips_its_body_is_cut_off(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(fetching, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(tasks_fetching, "_GRACE_SECONDS", 0.1)
     configure(EXPERTS_FETCH_MIN_BPS="100000")
 
     def drip(connection: socket.socket) -> None:
@@ -222,7 +222,7 @@ def test_a_server_that_drips_its_body_is_cut_off(
             threading.Event().wait(0.01)
 
     with pytest.raises(Unacceptable, match="bytes in"):
-        fetching.fetch(serve(drip).url, KEY, MIB)
+        tasks_fetching.fetch(serve(drip).url, KEY, MIB)
     assert nothing_is_left()
 
 
@@ -236,7 +236,7 @@ def test_the_whole_fetch_has_an_end(serve: Serve, configure: Callable[..., None]
             threading.Event().wait(0.01)
 
     with pytest.raises(Unacceptable, match="did not arrive"):
-        fetching.fetch(serve(drip).url, KEY, MIB)
+        tasks_fetching.fetch(serve(drip).url, KEY, MIB)
     assert nothing_is_left()
 
 
@@ -244,18 +244,18 @@ def test_a_redirect_is_a_new_url_with_all_the_checks(serve: Serve, configure: Ca
     configure(EXPERTS_FETCH_MAX_REDIRECTS="2")
     target = serve(says("HTTP/1.1 200 OK\nContent-Length: 2", b"ok"))
     allowed = serve(says(f"HTTP/1.1 302 Found\nLocation: {target.url}"))
-    assert fetching.fetch(allowed.url, KEY, MIB)["bytes"] == 2
+    assert tasks_fetching.fetch(allowed.url, KEY, MIB)["bytes"] == 2
 
     for location in ("http://169.254.169.254/a.pt", "http://10.0.0.1/a.pt", "ftp://127.0.0.1/a.pt", "/relative.pt", ""):
         with pytest.raises(Unacceptable, match="bad_url"):
-            fetching.fetch(serve(says(f"HTTP/1.1 302 Found\nLocation: {location}")).url, KEY, MIB)
+            tasks_fetching.fetch(serve(says(f"HTTP/1.1 302 Found\nLocation: {location}")).url, KEY, MIB)
 
     def again(connection: socket.socket) -> None:
         connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {endless.url}\r\n\r\n".encode())
 
     endless = serve(again)
     with pytest.raises(Unacceptable, match="redirected"):
-        fetching.fetch(endless.url, KEY, MIB)
+        tasks_fetching.fetch(endless.url, KEY, MIB)
     assert len(endless.requests) == 3
 
 
@@ -268,7 +268,7 @@ def test_a_name_is_looked_up_once_and_the_connection_goes_there(serve: Serve) ->
         reached.append(address)
         return socket.create_connection((address, port), seconds)
 
-    fetching.fetch(f"http://localhost:{server.port}/one.pt", KEY, MIB, Network(names.resolve, connect))
+    tasks_fetching.fetch(f"http://localhost:{server.port}/one.pt", KEY, MIB, Network(names.resolve, connect))
 
     assert (names.lookups, reached) == (1, ["127.0.0.1"])
 
@@ -281,7 +281,7 @@ def test_a_connection_that_ends_up_elsewhere_is_dropped(serve: Serve) -> None:
     )
 
     with pytest.raises(Unacceptable, match="ssrf_blocked"):
-        fetching.fetch("https://miner.example.com/a.pt", KEY, MIB, network)
+        tasks_fetching.fetch("https://miner.example.com/a.pt", KEY, MIB, network)
 
 
 def test_a_certificate_that_does_not_fit_is_refused(serve: Serve) -> None:
@@ -289,17 +289,17 @@ def test_a_certificate_that_does_not_fit_is_refused(serve: Serve) -> None:
 
     network = Network(lambda _host, _port: ["127.0.0.1"], trust=ssl.create_default_context)
     with pytest.raises(Unacceptable, match="bad_tls"):
-        fetching.fetch(f"https://localhost:{server.port}/a.pt", KEY, MIB, network)
+        tasks_fetching.fetch(f"https://localhost:{server.port}/a.pt", KEY, MIB, network)
 
 
 def test_this_host_is_out_of_bounds_in_a_deployed_function(configure: Callable[..., None]) -> None:
     configure(AWS_LAMBDA_FUNCTION_NAME="experts-fetch")
     with pytest.raises(Unacceptable, match="bad_url"):
-        fetching.fetch("http://127.0.0.1:9001/a.pt", KEY, MIB, NoNetwork().network)
+        tasks_fetching.fetch("http://127.0.0.1:9001/a.pt", KEY, MIB, NoNetwork().network)
 
     configure(ENVIRONMENT="production", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     with pytest.raises(Unacceptable, match="bad_url"):
-        fetching.fetch("http://127.0.0.1:9001/a.pt", KEY, MIB, NoNetwork().network)
+        tasks_fetching.fetch("http://127.0.0.1:9001/a.pt", KEY, MIB, NoNetwork().network)
 
 
 def test_the_fetching_task_reads_no_secret(serve: Serve, configure: Callable[..., None]) -> None:

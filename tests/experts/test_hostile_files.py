@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import checkpoints, evaluation, pickles, tensors
+from chalicelib.experts import checkpoints, pickles, tasks_evaluation, tensors
 from chalicelib.experts.pickles import Forbidden
 from chalicelib.experts.tensors import BrokenFile
 from tests.experts import models
 from tests.experts.hostile import read
 
-PYTHON = Path(evaluation.interpreter("torch"))
+PYTHON = Path(tasks_evaluation.interpreter("torch"))
 NAME = "model.layers.0.mlp.experts.1.up_proj.weight"
 
 

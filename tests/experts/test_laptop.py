@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import evaluation
+from chalicelib.experts import tasks_evaluation
 from tests.experts import models
 from tests.experts.conftest import MINER, PHASES, START, TOKEN, submission
 from tests.harness.laptop import ROOT, Laptop, eventually
 
-PYTHON = evaluation.interpreter("torch")
+PYTHON = tasks_evaluation.interpreter("torch")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import composing, publishing, store
+from chalicelib.experts import store, tasks_composing, tasks_publishing
 from chalicelib.experts.tensors import BrokenFile
 from chalicelib.kernel import aws
 from chalicelib.kernel.errors import Conflict, Refusal
@@ -135,7 +135,9 @@ def sharded(source: models.Model, *, index: Callable[[dict[str, Any]], None] = l
 
 
 def publish_from(uri: str, *, block: int = 1000) -> dict[str, Any]:
-    return publishing.finish(publishing.plan(uri, models.ASSIGNMENT, model_version="step_1", block_number=block))
+    return tasks_publishing.finish(
+        tasks_publishing.plan(uri, models.ASSIGNMENT, model_version="step_1", block_number=block)
+    )
 
 
 def test_a_sharded_model_is_one_model(world: World, tiny: models.Model) -> None:
@@ -201,7 +203,7 @@ def test_an_assignment_that_makes_no_sense_is_refused(world: World, tiny: models
     store.models().put("m.safetensors", tiny.raw)
 
     with pytest.raises(BrokenFile):
-        publishing.plan("s3://experts-models/m.safetensors", assignment, model_version="v", block_number=1)
+        tasks_publishing.plan("s3://experts-models/m.safetensors", assignment, model_version="v", block_number=1)
     assert store.current() is None
 
 
@@ -222,13 +224,13 @@ def test_a_publication_is_idempotent_and_blocks_only_rise(world: World, tiny: mo
 
 STEPS = {
     "plan stored": (store, "note_assignment"),
-    "part": (composing, "_put_part"),
-    "graft": (composing, "_graft"),
-    "block": (publishing, "put_block"),
-    "wire": (publishing, "put_wire"),
-    "full": (publishing, "put_full"),
+    "part": (tasks_composing, "_put_part"),
+    "graft": (tasks_composing, "_graft"),
+    "block": (tasks_publishing, "put_block"),
+    "wire": (tasks_publishing, "put_wire"),
+    "full": (tasks_publishing, "put_full"),
     "note": (store, "note_progress"),
-    "verify": (publishing, "verify"),
+    "verify": (tasks_publishing, "verify"),
     "flip": (store, "flip"),
 }
 
@@ -304,11 +306,13 @@ def test_an_object_that_vanished_is_built_again(world: World, tiny: models.Model
 
 def test_a_source_that_changes_meanwhile_is_never_mixed(world: World, tiny: models.Model) -> None:
     store.models().put("m.safetensors", tiny.raw)
-    made = publishing.plan("s3://experts-models/m.safetensors", models.ASSIGNMENT, model_version="v", block_number=5)
+    made = tasks_publishing.plan(
+        "s3://experts-models/m.safetensors", models.ASSIGNMENT, model_version="v", block_number=5
+    )
     store.models().put("m.safetensors", models.model(seed=4).raw)
 
     with pytest.raises(RuntimeError, match="replaced"):
-        publishing.finish(made)
+        tasks_publishing.finish(made)
     assert store.current() is None
 
 
@@ -330,7 +334,7 @@ def test_blocks_that_do_not_add_up_are_never_served(world: World, tiny: models.M
     manifest["blocks"].pop("rest")
 
     with pytest.raises(BrokenFile, match="add up"):
-        publishing.verify(manifest)
+        tasks_publishing.verify(manifest)
 
 
 def test_the_state_machine_does_the_same(world: World, tiny: models.Model) -> None:
@@ -355,17 +359,17 @@ def test_old_versions_go_but_never_under_a_running_download(
     for number in range(5):
         freeze(NOW + number)
         manifests.append(world.publish(models.model(seed=number), version=f"step_{number}", block=1000 + number))
-    assert publishing.retire_old_versions() == []
+    assert tasks_publishing.retire_old_versions() == []
 
     freeze(NOW + 7300)
-    gone = publishing.retire_old_versions()
+    gone = tasks_publishing.retire_old_versions()
 
     assert gone == sorted(manifest["version_id"] for manifest in manifests[:2])
     assert [version["model_version"] for version in store.versions()] == ["step_2", "step_3", "step_4"]
     for manifest in manifests[:2]:
         assert list(store.models().list(f"models/{manifest['version_id']}/")) == []
     for manifest in manifests[2:]:
-        publishing.verify(manifest)
+        tasks_publishing.verify(manifest)
     assert world.partial().status == 200
 
 
@@ -379,9 +383,9 @@ def test_a_retirement_that_was_killed_is_finished_by_the_next(
     original = store.note_retired
     monkeypatch.setattr(store, "note_retired", lambda _: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        publishing.retire_old_versions()
+        tasks_publishing.retire_old_versions()
     monkeypatch.setattr(store, "note_retired", original)
 
-    assert len(publishing.retire_old_versions()) == 1
-    assert publishing.retire_old_versions() == []
+    assert len(tasks_publishing.retire_old_versions()) == 1
+    assert tasks_publishing.retire_old_versions() == []
     assert first in {version["version_id"] for version in store.versions()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import evaluation, merging, publishing, rounds, store, store_merges
+from chalicelib.experts import store, store_merges, tasks_evaluation, tasks_merging, tasks_publishing, tasks_rounds
 from chalicelib.kernel import flows
 from tests.experts import models
 from tests.experts.conftest import MINER, NOW, SECOND, START, World
@@ -36,11 +36,11 @@ def test_a_round_without_a_better_checkpoint_changes_nothing(served: World, tiny
 def test_a_round_waits_for_its_submissions_and_for_the_block(served: World, tiny: models.Model, files: Files) -> None:
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     evaluated(served, "x.safetensors")
-    rounds.close_rounds()
+    tasks_rounds.close_rounds()
     assert store_merges.owed_merges() == []
     hand_in(served, "x.safetensors", SECOND)
     served.at(START + 26)
-    rounds.close_rounds()
+    tasks_rounds.close_rounds()
 
     assert store_merges.owed_merges() == []
 
@@ -51,7 +51,7 @@ def test_a_submission_that_never_ends_does_not_hold_the_round(
     submission_id = hand_in(served, "x.safetensors")
     freeze(NOW + 301)
     served.at(START + 26)
-    rounds.close_rounds()
+    tasks_rounds.close_rounds()
 
     found = served.get(f"/submission/{submission_id}").json
     assert (found["state"], found["code"], found["rank_score"]) == ("failed", "evaluation_timeout", 0.0)
@@ -120,9 +120,9 @@ def test_momentum_carries_on_from_one_merge_to_the_next(served: World, tiny: mod
     })  # fmt: skip
     found = evaluated(served, "y.safetensors", block=START + 50)
     served.at(START + 56)
-    rounds.close_rounds()
+    tasks_rounds.close_rounds()
 
-    assert [rounds.merge(int(owed["sk"])) for owed in store_merges.owed_merges()] == ["step_3"]
+    assert [tasks_rounds.merge(int(owed["sk"])) for owed in store_merges.owed_merges()] == ["step_3"]
     moved = models.parts_of(models.payload(served.partial("0").body))
     name = min(moved)
     base, start = models.unpack(first[name][2], "F32"), models.unpack(tiny.parts[name][2], "F32")
@@ -137,8 +137,9 @@ def test_momentum_carries_on_from_one_merge_to_the_next(served: World, tiny: mod
 
 STEPS = ("step", "put_wire", "put_full", "verify", "publish", "note_merge", "merge_done")
 PLACES = {
-    "step": (evaluation.Calculator, "ask"), "put_wire": (publishing, "put_wire"), "put_full": (merging, "put_full"),
-    "verify": (publishing, "verify"), "publish": (store, "flip"), "note_merge": (store, "note_merge"),
+    "step": (tasks_evaluation.Calculator, "ask"),
+    "put_wire": (tasks_publishing, "put_wire"), "put_full": (tasks_merging, "put_full"),
+    "verify": (tasks_publishing, "verify"), "publish": (store, "flip"), "note_merge": (store, "note_merge"),
     "merge_done": (store_merges, "merge_done"),
 }  # fmt: skip
 
@@ -151,7 +152,7 @@ def test_a_merge_killed_anywhere_leaves_one_whole_version_and_can_be_repeated(  
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     found = evaluated(served, "x.safetensors")
     served.at(START + 26)
-    rounds.close_rounds()
+    tasks_rounds.close_rounds()
     owner, name = PLACES[place]
     original = getattr(owner, name)
 
@@ -162,17 +163,17 @@ def test_a_merge_killed_anywhere_leaves_one_whole_version_and_can_be_repeated(  
 
     monkeypatch.setattr(owner, name, killed)
     with pytest.raises(Killed):
-        rounds.merge(START // 30)
+        tasks_rounds.merge(START // 30)
     monkeypatch.setattr(owner, name, original)
     reply = served.partial("0")
     assert models.digest(models.payload(reply.body)) == reply.header("X-Content-Hash")
     assert reply.header("X-Model-Version") in {"step_1", "step_2"}
 
-    rounds.merge(START // 30)
+    tasks_rounds.merge(START // 30)
 
     assert served.partial("0").header("X-Model-Version") == "step_2"
     assert status(served, found)["merged_into"] == "step_2"
-    assert rounds.merge(START // 30) == "nothing"
+    assert tasks_rounds.merge(START // 30) == "nothing"
     assert len(store.versions()) == 2
 
 
@@ -180,18 +181,18 @@ def test_a_merge_that_comes_late_loses(served: World, tiny: models.Model, files:
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     evaluated(served, "x.safetensors")
     served.at(START + 26)
-    rounds.close_rounds()
-    verify = publishing.verify
+    tasks_rounds.close_rounds()
+    verify = tasks_publishing.verify
 
     def overtaken(manifest: Any) -> None:
         verify(manifest)
         if manifest["model_version"] == "step_2":
-            monkeypatch.setattr(publishing, "verify", verify)
+            monkeypatch.setattr(tasks_publishing, "verify", verify)
             served.publish(models.model(seed=5), version="step_9", block=START + 27)
 
-    monkeypatch.setattr(publishing, "verify", overtaken)
+    monkeypatch.setattr(tasks_publishing, "verify", overtaken)
 
-    assert rounds.merge(START // 30) == "overtaken"
+    assert tasks_rounds.merge(START // 30) == "overtaken"
     assert (store.current() or {})["model_version"] == "step_9"
 
 
@@ -211,11 +212,11 @@ def test_lost_flows_start_again_under_the_next_name(
     monkeypatch.setattr(flows, "start", start)
     freeze(NOW + 10)
 
-    rounds.restart_lost_work()
+    tasks_rounds.restart_lost_work()
     assert started == [f"{submission_id}-1"]
     known.add(f"{submission_id}-1")
     for _ in range(6):
-        rounds.restart_lost_work()
+        tasks_rounds.restart_lost_work()
         known.update(started)
     assert store.submission(submission_id)["state"] == "failed"
 
@@ -226,7 +227,7 @@ def test_the_overview_tells_versions_and_submissions_to_token_holders(
     files["x.safetensors"] = models.scaled(tiny, "0", 0.5)
     evaluated(served, "x.safetensors")
     closed(served)
-    rounds.write_overview()
+    tasks_rounds.write_overview()
 
     assert served.get("/overview", Authorization="Bearer no").status == 401
     found = served.get("/overview").json
@@ -245,8 +246,8 @@ def test_what_a_later_version_took_over_outlives_the_version_that_made_it(
     freeze(NOW + 1)
     closed(served)
     freeze(NOW + 7300)
-    publishing.retire_old_versions()
+    tasks_publishing.retire_old_versions()
 
     left = [entry["Key"].rpartition("/")[2] for entry in store.models().list(f"models/{first}/")]
     assert left == ["group_1.safetensors", "rest.safetensors", "shared.safetensors"]
-    publishing.verify(store.current() or {})
+    tasks_publishing.verify(store.current() or {})

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import evaluation, fetching, rounds, store
+from chalicelib.experts import store, tasks_evaluation, tasks_fetching, tasks_rounds
 from chalicelib.experts.checkpoints import Unacceptable
-from chalicelib.experts.fetching import HostUnavailable
+from chalicelib.experts.tasks_fetching import HostUnavailable
 from chalicelib.kernel import chain, flows
 from tests.experts import models
 from tests.experts.conftest import MINER, SECOND, START, World
 from tests.experts.flows import walk
 from tests.experts.submissions import Files, Killed, closed, evaluated, hand_in, status
 
-PYTHON = Path(evaluation.interpreter("torch"))
+PYTHON = Path(tasks_evaluation.interpreter("torch"))
 
 
 def test_a_better_checkpoint_scores_and_an_equal_or_worse_one_does_not(
@@ -105,8 +105,8 @@ def test_a_checkpoint_may_come_in_another_float(served: World, tiny: models.Mode
 
 
 def test_a_forbidden_address_is_told_to_the_miner(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = fetching.Network(lambda _host, _port: ["169.254.169.254"], lambda *_: pytest.fail("connected"))
-    monkeypatch.setattr(fetching, "Network", lambda: network)
+    network = tasks_fetching.Network(lambda _host, _port: ["169.254.169.254"], lambda *_: pytest.fail("connected"))
+    monkeypatch.setattr(tasks_fetching, "Network", lambda: network)
 
     found = evaluated(served, "x.safetensors")
 
@@ -123,7 +123,7 @@ def test_what_is_not_the_miner_s_fault_is_a_failure(
     def fetch(*_: Any) -> dict[str, Any]:
         raise error
 
-    monkeypatch.setattr(fetching, "fetch", fetch)
+    monkeypatch.setattr(tasks_fetching, "fetch", fetch)
     found = evaluated(served, "x.safetensors")
 
     assert (found["state"], found["code"]) == (state, code)
@@ -169,11 +169,11 @@ def test_a_flow_that_was_killed_goes_on_without_fetching_again(
         raise Killed
 
     name = "validate" if stop == "experts-validate" else "compare"
-    original = getattr(evaluation, name)
-    monkeypatch.setattr(evaluation, name, killed)
+    original = getattr(tasks_evaluation, name)
+    monkeypatch.setattr(tasks_evaluation, name, killed)
     with pytest.raises(Killed):
         walk("experts-submission", {"submission_id": submission_id})
-    monkeypatch.setattr(evaluation, name, original)
+    monkeypatch.setattr(tasks_evaluation, name, original)
     files.clear()
     passed = walk("experts-submission", {"submission_id": submission_id})
 
@@ -213,10 +213,10 @@ def test_without_a_container_gpu_fails_openly(
     [({"val_loss": -1.0}, "negative_loss"), ({"finite_batches": 8}, "nonfinite_loss")],
 )
 def test_losses_that_cannot_be_are_rejected(told: dict[str, Any], code: str, cloud: None) -> None:
-    losses = evaluation.Losses(**{"val_loss": 1.0, "finite_batches": 10, "batches": 10} | told)
+    losses = tasks_evaluation.Losses(**{"val_loss": 1.0, "finite_batches": 10, "batches": 10} | told)
 
     with pytest.raises(Unacceptable, match=code):
-        evaluation.judged(losses, evaluation.Losses(2.0, 10, 10))
+        tasks_evaluation.judged(losses, tasks_evaluation.Losses(2.0, 10, 10))
 
 
 def torch_file(tmp_path: Path, program: str) -> bytes:
@@ -280,8 +280,8 @@ def test_the_proxy_measures_its_own_geometry(world: World, files: Files) -> None
 
 
 def test_every_submission_of_a_round_is_measured_on_the_same_batches(world: World) -> None:
-    first = rounds._seed(7)
+    first = tasks_rounds._seed(7)
 
-    assert rounds._seed(7) == first
-    assert rounds._seed(8) != first
+    assert tasks_rounds._seed(7) == first
+    assert tasks_rounds._seed(8) != first
     assert chain.head() is not None

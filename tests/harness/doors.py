@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import app as app_module
 from chalicelib.bitrecs.routes_gate import Reader
-from chalicelib.experts.delivery import Caller as ExpertsCaller
+from chalicelib.experts.routes_delivery import Caller as ExpertsCaller
 from chalicelib.kernel import mounts
 from chalicelib.kernel.http import App
 from chalicelib.kernel.routing import Auth, Route, Router

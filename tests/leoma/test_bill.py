@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.leoma import fold
+from chalicelib.leoma import tasks_fold
 from subnetctl import costs
 from tests.harness.budget import counted
 from tests.harness.client import Client
@@ -19,7 +19,7 @@ def test_a_hundred_samples_cost_no_more_than_the_bill_says(client: Client) -> No
     history(10**4)
     with counted() as spent:
         assert send(client, ALICE, batch_of(7)).status == 200
-        fold.fold()
+        tasks_fold.fold()
 
     budget = costs.budget("leoma", "samples, by the hundred")
     assert spent.read_units <= budget.reads

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.leoma import fold, jobstore, routes, samples, sheets, store, tasks
+from chalicelib.leoma import domain_sheets, routes, routes_samples, store, store_jobs, tasks, tasks_fold
 from chalicelib.leoma.contracts import task_key
-from chalicelib.leoma.sheets import Sheet, TaskSheet, Vote
+from chalicelib.leoma.domain_sheets import Sheet, TaskSheet, Vote
 from tests.harness.budget import Spent, counted
 from tests.harness.client import Client
 from tests.harness.wallets import Wallet, wallet
@@ -54,22 +54,24 @@ def history(samples_count: int) -> None:
     publish(max(100, numbers[-1]))
     names, judged = [wallet(f"voter-{n}").hotkey for n in range(5)], MINERS[:20]
     entries = [
-        sheets.Entry(task_key(7), name, "7", "prompt", "b", "p", True, None, None, 5, None, None, (None, None, None))
+        domain_sheets.Entry(
+            task_key(7), name, "7", "prompt", "b", "p", True, None, None, 5, None, None, (None, None, None)
+        )
         for name in judged
     ]
     for name in names:
-        store.save_batch(name, ["0000000001.0.ab"], [sheets.pack(entries)], [task_key(7)])
-    items, lines = [], dict[tuple[str, str], list[sheets.TaskLine]]()
+        store.save_batch(name, ["0000000001.0.ab"], [domain_sheets.pack(entries)], [task_key(7)])
+    items, lines = [], dict[tuple[str, str], list[domain_sheets.TaskLine]]()
     for number in numbers:
         at = NOW - 9000 + number
         votes = {name: Vote(number, True, 5, at, "0000000001.0.ab", place) for place, name in enumerate(judged)}
         task = TaskSheet(dict.fromkeys(names, votes), "v")
-        items.append({"pk": f"T#{task_key(number)}", "sk": store.ALL_VOTERS, **sheets.task_fields(task)})
+        items.append({"pk": f"T#{task_key(number)}", "sk": store.ALL_VOTERS, **domain_sheets.task_fields(task)})
         for name in judged:
-            line = sheets.line(number, task.of_miner(name))
-            lines.setdefault((name, sheets.block_number(number)), []).append(line)
+            line = domain_sheets.line(number, task.of_miner(name))
+            lines.setdefault((name, domain_sheets.block_number(number)), []).append(line)
     store.table.put_many(items)
-    jobstore.save_blocks({place: sheets.block_body(found) for place, found in lines.items()})
+    store_jobs.save_blocks({place: domain_sheets.block_body(found) for place, found in lines.items()})
 
 
 def spent_on(work: Callable[[], Any]) -> Spent:
@@ -81,7 +83,7 @@ def spent_on(work: Callable[[], Any]) -> Spent:
 def folded(spent_by: Callable[[], Any]) -> float:
     def both() -> None:
         assert spent_by().status == 200
-        fold.fold()
+        tasks_fold.fold()
 
     return spent_on(both).write_units
 
@@ -101,9 +103,9 @@ def test_the_hundreds_that_follow_cost_no_more_than_the_bound(client: Client) ->
     }
     voters = {wallet(f"voter-{n}").hotkey: full for n in range(19)}
     for name, votes in voters.items():
-        store.table.put({"pk": f"T#{task_key(7)}", "sk": name, **sheets.sheet_fields(Sheet(votes, "v"))})
+        store.table.put({"pk": f"T#{task_key(7)}", "sk": name, **domain_sheets.sheet_fields(Sheet(votes, "v"))})
     task = {"pk": f"T#{task_key(7)}", "sk": store.ALL_VOTERS}
-    store.table.put(task | sheets.task_fields(TaskSheet(voters, "v")))
+    store.table.put(task | domain_sheets.task_fields(TaskSheet(voters, "v")))
     units = [folded(partial(send, client, ALICE, batch_of(7, first), "0xab")) for first in (0, 100, 156)]
     again = folded(lambda: send(client, ALICE, batch_of(7, 50), "0xab"))
 
@@ -124,7 +126,7 @@ def test_a_write_is_the_same_few_calls_whatever_was_stored(client: Client, freez
     for number in range(repeats):
         freeze(NOW + number)
         send(client, ALICE, batch_of(7, number))
-        fold.fold()
+        tasks_fold.fold()
     freeze(NOW + 50)
     with counted() as spent:
         assert send(client, ALICE, batch_of(8)).status == 200
@@ -191,7 +193,7 @@ def test_the_routes_cost_the_same_from_a_hundred_to_a_hundred_thousand_samples(
 
     costs, units = {}, {}
     for path, (_, _, signer) in READS.items():
-        samples._remembered.clear()
+        routes_samples._remembered.clear()
         headers = signed(signer) if signer else None
         spent = spent_on(partial(client.get, f"/leoma{path}", headers))
         costs[path], units[path] = spent.total, spent.read_units
@@ -216,7 +218,7 @@ def test_a_miners_thousand_tasks_are_one_page(client: Client) -> None:
 def test_a_rank_run_costs_what_its_window_costs(client: Client, samples_count: int) -> None:
     history(samples_count)
     send(client, ALICE, batch_of(6 + samples_count // 100))
-    fold.fold()
+    tasks_fold.fold()
     calls = spent_on(lambda: tasks.rank({}, None)).calls
 
     assert calls["dynamodb:BatchGetItem"] == 2  # the window for scores, and again for ranks
@@ -225,9 +227,9 @@ def test_a_rank_run_costs_what_its_window_costs(client: Client, samples_count: i
 
 def test_an_idle_fold_is_five_calls(client: Client) -> None:
     send(client, ALICE, batch_of(7))
-    fold.fold()
+    tasks_fold.fold()
 
-    assert spent_on(fold.fold).total <= 5
+    assert spent_on(tasks_fold.fold).total <= 5
 
 
 def sign_only(signer: Wallet, body: object) -> tuple[bytes, dict[str, str]]:

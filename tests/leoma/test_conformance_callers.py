@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib.kernel import chain
 from chalicelib.kernel.errors import Unavailable
-from chalicelib.leoma import domain, fold, store, tasks
+from chalicelib.leoma import domain, store, tasks, tasks_fold
 from tests.harness.budget import counted
 from tests.harness.client import Client, Reply
 from tests.harness.wallets import wallet
@@ -295,7 +295,7 @@ def test_78_a_metagraph_without_validators_changes_none(world: None, client: Cli
 
 def test_79_who_falls_below_the_minimum_is_out_and_its_votes_weigh_nothing(world: None, client: Client) -> None:
     vote(client, 5, {ALICE: True, BOB: False}, miner(1))
-    fold.fold()
+    tasks_fold.fold()
     assert get(client, f"/tasks?miner_hotkey={miner(1)}").json[0]["passed"] is True
 
     sync(subnet(stakes={ALICE: 999.999, BOB: 1000.0}), block=1001)

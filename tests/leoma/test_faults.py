@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.leoma import fold, jobstore, sheets
+from chalicelib.leoma import domain_sheets, store_jobs, tasks_fold
 from tests.harness import faults
 from tests.harness.client import Client
 
@@ -17,8 +17,8 @@ BATCH = [sample(task, miner(n)) for task in TASKS for n in (1, 2)]
 
 
 def stored() -> dict[str, tuple[int, int]]:
-    fold.fold()
-    return sheets.totals_of(jobstore.totals_of([ALICE.hotkey])[ALICE.hotkey]).miners
+    tasks_fold.fold()
+    return domain_sheets.totals_of(store_jobs.totals_of([ALICE.hotkey])[ALICE.hotkey]).miners
 
 
 @pytest.mark.parametrize("step", range(1, 8))

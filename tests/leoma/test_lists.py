@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.leoma import fold
+from chalicelib.leoma import tasks_fold
 from tests.harness.client import Client
 
 from .world import ALICE, BOB, NOW, get, miner, publish, sample, send
@@ -43,7 +43,7 @@ def test_50_the_newest_first(client: Client, freeze: Freeze, limit: int | None, 
         freeze(NOW + number)
         who = (ALICE, BOB)[number % 2]
         assert send(client, who, [sample(7 + number, miner(n)) for n in range(100)]).status == 200
-    fold.fold()
+    tasks_fold.fold()
 
     listed = get(client, "/samples/list" + (f"?limit={limit}" if limit else "")).json
     assert len(listed) == count
@@ -66,7 +66,7 @@ def test_53_lists_of_validators_and_miners_need_a_validator(client: Client, free
         freeze(NOW + number)
         send(client, ALICE, [sample(number + 1, miner(n)) for n in range(60)])
         send(client, BOB, [sample(number + 1, miner(1))])
-    fold.fold()
+    tasks_fold.fold()
 
     assert get(client, f"/samples/validator/{ALICE.hotkey}").status == 422
     assert get(client, "/samples/validator/xyz", ALICE).status == 400
@@ -86,7 +86,7 @@ def test_a_miners_newest_sample_is_found_on_an_old_task(client: Client, freeze: 
         send(client, ALICE, [sample(number + 101, miner(1))])
     freeze(NOW + 99)
     send(client, BOB, [sample(105, miner(1))])
-    fold.fold()
+    tasks_fold.fold()
 
     newest = get(client, f"/samples/miner/{miner(1)}?limit=2", ALICE).json
     assert [(one["task_id"], one["validator_hotkey"]) for one in newest] == [(105, BOB.hotkey), (130, ALICE.hotkey)]

@@ -14,7 +14,7 @@ import pytest
 import app as app_module
 from chalicelib.kernel import aws
 from chalicelib.kernel.blobs import Bucket
-from chalicelib.leoma import fold, jobstore, sheets, store, tasks
+from chalicelib.leoma import domain_sheets, store, store_jobs, tasks, tasks_fold
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
 
@@ -34,12 +34,12 @@ def clients(count: int) -> list[Client]:
     return [Client(app_module.build()) for _ in range(count)]
 
 
-def votes_of(task: int, validator: str = ALICE.hotkey) -> dict[str, sheets.Vote]:
-    return sheets.sheet_of(store.sheet(validator, f"{task:010d}")).votes
+def votes_of(task: int, validator: str = ALICE.hotkey) -> dict[str, domain_sheets.Vote]:
+    return domain_sheets.sheet_of(store.sheet(validator, f"{task:010d}")).votes
 
 
 def totals_of(validator: str = ALICE.hotkey) -> dict[str, tuple[int, int]]:
-    return sheets.totals_of(jobstore.totals_of([validator])[validator]).miners
+    return domain_sheets.totals_of(store_jobs.totals_of([validator])[validator]).miners
 
 
 def test_85_two_parallel_identical_batches_are_one(client: Client) -> None:
@@ -51,7 +51,7 @@ def test_85_two_parallel_identical_batches_are_one(client: Client) -> None:
     assert [reply.status for reply in replies] == [200, 200]
     assert [one["id"] for one in replies[0].json] == [one["id"] for one in replies[1].json]
     assert len(votes_of(7)) == 20
-    fold.fold()
+    tasks_fold.fold()
     assert set(totals_of().values()) == {(1, 1)}
 
 
@@ -59,7 +59,7 @@ def test_overlapping_batches_of_many_threads_leave_what_a_serial_run_leaves(clie
     batches = [[sample(7 + n % 2, miner(m), passed=m % 2 == 0) for m in range(n, n + 10)] for n in range(THREADS)]
     pairs = zip(clients(THREADS), batches, strict=True)
     replies = all_at_once([partial(send, one, ALICE, batch) for one, batch in pairs])
-    fold.fold()
+    tasks_fold.fold()
 
     assert {reply.status for reply in replies} == {200}
     for task in (7, 8):
@@ -75,7 +75,7 @@ def test_overlapping_batches_of_many_threads_leave_what_a_serial_run_leaves(clie
 def test_flips_of_one_verdict_end_as_one_of_them_and_count_once(client: Client) -> None:
     flips = [[sample(7, miner(1), passed=number % 2 == 0)] for number in range(8)]
     all_at_once([partial(send, one, ALICE, flip) for one, flip in zip(clients(8), flips, strict=True)])
-    fold.fold()
+    tasks_fold.fold()
 
     (vote,) = votes_of(7).values()
     assert totals_of() == {miner(1): (1, int(vote.passed))}
@@ -116,8 +116,8 @@ def test_86_of_two_scorers_at_once_one_runs(client: Client, monkeypatch: pytest.
 
 def test_folds_at_once_count_once(client: Client) -> None:
     send(client, ALICE, [sample(task, miner(n)) for task in range(1, 11) for n in range(10)])
-    all_at_once([fold.fold] * 4)
-    fold.fold()
+    all_at_once([tasks_fold.fold] * 4)
+    tasks_fold.fold()
 
     assert set(totals_of().values()) == {(10, 10)}
 
@@ -168,12 +168,12 @@ def test_a_batch_that_dies_halfway_is_stored_whole_or_not_at_all(
             send(client, ALICE, batch)
     finally:
         survive()
-    fold.fold()
+    tasks_fold.fold()
     assert [len(votes_of(task)) for task in (7, 8)] in ([0, 0], [2, 2])
     assert len(get(client, "/samples/list").json) in (0, 4)
 
     send(client, ALICE, batch)
-    fold.fold()
+    tasks_fold.fold()
     tasks.rank({}, None)
 
     assert [len(votes_of(task)) for task in (7, 8)] == [2, 2]
@@ -188,7 +188,7 @@ def test_a_fold_that_dies_anywhere_is_finished_by_the_next(
         send(client, ALICE, [sample(task, miner(n), **LONG) for task in (7, 8) for n in (1, 2)])
 
     prepare()
-    fold.fold()
+    tasks_fold.fold()
     tasks.scores()
     expected = state(client)
     for step in range(1, 40):
@@ -198,7 +198,7 @@ def test_a_fold_that_dies_anywhere_is_finished_by_the_next(
         prepare()
         crash_at(monkeypatch, step)
         try:
-            fold.fold()
+            tasks_fold.fold()
         except Crashed:
             pass
         else:
@@ -206,7 +206,7 @@ def test_a_fold_that_dies_anywhere_is_finished_by_the_next(
         finally:
             survive()
         freeze(NOW + 200 * step)
-        fold.fold()
+        tasks_fold.fold()
         tasks.scores()
         freeze(NOW)
         assert state(client) == expected, step
@@ -225,39 +225,41 @@ def forget(keys: list[str]) -> None:
 def test_a_batch_that_commits_after_the_fold_looked_is_waited_for(client: Client) -> None:
     """Its number is taken, its sheets do not know it yet: the fold comes back for it."""
     number, _ = store.next_batch(ALICE.hotkey, 1, 1000)
-    fold.fold()
+    tasks_fold.fold()
     assert get(client, "/samples/list").json == []
 
     commit_late(number)
-    fold.fold()
+    tasks_fold.fold()
 
     assert [one["miner_hotkey"] for one in get(client, "/samples/list").json] == [miner(1)]
 
 
 def commit_late(number: int) -> None:
     name = store.batch_names(number, 1)[0]
-    entry = sheets.Entry(
+    entry = domain_sheets.Entry(
         "0000000007", miner(1), "7", "p", "b", "x", True, None, None, None, None, None, (None, None, None)
     )
-    store.save_batch(ALICE.hotkey, [name], [sheets.pack([entry])], ["0000000007"])
-    sheet = sheets.Sheet({miner(1): sheets.Vote(1, True, None, NOW, name, 0)}, "v", (sheets.Commit(number, ""),))
-    store.move_sheets(ALICE.hotkey, {"0000000007": ("", sheets.sheet_fields(sheet))})
+    store.save_batch(ALICE.hotkey, [name], [domain_sheets.pack([entry])], ["0000000007"])
+    sheet = domain_sheets.Sheet(
+        {miner(1): domain_sheets.Vote(1, True, None, NOW, name, 0)}, "v", (domain_sheets.Commit(number, ""),)
+    )
+    store.move_sheets(ALICE.hotkey, {"0000000007": ("", domain_sheets.sheet_fields(sheet))})
 
 
 def test_a_number_that_nobody_used_is_given_up(client: Client, freeze: Freeze) -> None:
     store.next_batch(ALICE.hotkey, 1, 1000)
-    fold.fold()
-    assert jobstore.state("fold")["waiting"] != {}
+    tasks_fold.fold()
+    assert store_jobs.state("fold")["waiting"] != {}
     freeze(NOW + 61)
-    fold.fold()
+    tasks_fold.fold()
 
-    assert jobstore.state("fold")["waiting"] == {}
+    assert store_jobs.state("fold")["waiting"] == {}
     assert post(client, ALICE, "/samples", sample(7, miner(1))).status == 200
 
 
 def test_scores_of_a_slower_run_never_replace_those_of_a_rank_run(client: Client) -> None:
     send(client, ALICE, [sample(7, miner(1))])
-    with jobstore.lock("scorer", 60) as alone:
+    with store_jobs.lock("scorer", 60) as alone:
         assert alone
         tasks.scores()
         assert get(client, "/scores").json["scores"] == {}

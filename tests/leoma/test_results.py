@@ -12,7 +12,7 @@ import pytest
 from chalicelib.kernel import keys
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Unavailable
-from chalicelib.leoma import fold, jobstore
+from chalicelib.leoma import store_jobs, tasks_fold
 from tests.harness.client import Client
 
 from .world import ALICE, miner, sample, send
@@ -41,19 +41,19 @@ def test_48_a_result_that_cannot_be_written_is_written_later(client: Client, mon
     with monkeypatch.context() as broken:
         broken.setattr(Bucket, "put", down)
         assert send(client, ALICE, [sample(7, miner(1))]).status == 200
-        fold.fold()
+        tasks_fold.fold()
     assert Bucket("leoma-samples").get(f"7/evaluation_results/{ALICE.hotkey}.json") is None
 
-    fold.fold()
+    tasks_fold.fold()
 
     assert [line["hotkey"] for line in result(7)["data"]] == [miner(1)]
-    assert jobstore.results_due() == []
+    assert store_jobs.results_due() == []
 
 
 def test_49_a_result_holds_every_miner_and_the_last_signature(client: Client) -> None:
     send(client, ALICE, [sample(7, miner(1))], "0xfirst")
     send(client, ALICE, [sample(7, miner(2), passed=False)], "0xsecond")
-    fold.fold()
+    tasks_fold.fold()
 
     found = result(7)
     assert found["signature"] == "0xsecond"
@@ -66,20 +66,20 @@ def test_the_signature_of_a_whole_batch_verifies_over_the_written_data(client: C
     samples = [sample(7, miner(n), confidence=n, reasoning="é", latency_ms=n, **TEXTS) for n in order]
     signature = "0x" + ALICE.sign(_digest([_line(one) for one in samples])).hex()
     send(client, ALICE, samples, signature)
-    fold.fold()
+    tasks_fold.fold()
 
     found = result(7)
     assert found["signature"] == signature
     digest = _digest(found["data"])
     assert keys.verify(ALICE.public, digest, bytes.fromhex(found["signature"][2:]))
-    assert jobstore.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is True
+    assert store_jobs.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is True
 
 
 def test_a_signature_that_does_not_verify_is_kept_and_marked_or_refused_when_strict(
     client: Client, configure: Configure
 ) -> None:
     assert send(client, ALICE, [sample(7, miner(1))], "0xnonsense").status == 200
-    assert jobstore.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is False
+    assert store_jobs.task_rows("0000000007")[1][ALICE.hotkey]["verified"] is False
 
     configure(LEOMA_STRICT_EVAL_SIGNATURE="1")
     assert send(client, ALICE, [sample(8, miner(1))], "0xnonsense").status == 422
@@ -87,7 +87,7 @@ def test_a_signature_that_does_not_verify_is_kept_and_marked_or_refused_when_str
 
 def test_a_samples_own_signature_wins(client: Client) -> None:
     send(client, ALICE, [sample(7, miner(1), evaluation_signature="0xown")], "0xbatch")
-    fold.fold()
+    tasks_fold.fold()
 
     assert result(7)["signature"] == "0xown"
 

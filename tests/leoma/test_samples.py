@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.kernel.blobs import Bucket
-from chalicelib.leoma import fold, jobstore
+from chalicelib.leoma import store_jobs, tasks_fold
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
 
@@ -35,7 +35,7 @@ def result(task: int, validator: str = ALICE.hotkey) -> dict[str, Any]:
 
 
 def nothing_is_stored(client: Client) -> bool:
-    fold.fold()
+    tasks_fold.fold()
     tasks = (7, 8)
     return not any(of_task(client, task) for task in tasks) and get(client, "/samples/list").json == []
 
@@ -64,7 +64,7 @@ def test_26_a_minimal_sample_is_stored_with_nulls(client: Client) -> None:
     }
     assert of_task(client) == [reply.json]
     assert get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json == [reply.json]
-    fold.fold()
+    tasks_fold.fold()
     assert get(client, "/samples/list").json == [reply.json]
     assert get(client, f"/samples/miner/{miner(1)}", BOB).json == [reply.json]
 
@@ -87,7 +87,7 @@ def test_27_28_a_repeat_overwrites_with_null_but_keeps_latency(client: Client, f
 def test_artifacts_survive_a_repeat_without_them(client: Client, texts: dict[str, str]) -> None:
     post(client, ALICE, "/samples", sample(7, miner(1), **texts))
     post(client, ALICE, "/samples", sample(7, miner(1), presentation_order="other"))
-    fold.fold()
+    tasks_fold.fold()
 
     (line,) = result(7)["data"]
     assert {name: line[name] for name in TEXTS} == texts | {"presentation_order": "other"}
@@ -139,7 +139,7 @@ def test_29_to_38_what_a_sample_may_not_be(client: Client, changes: dict[str, An
 )
 def test_30_to_34_what_a_sample_may_be(client: Client, changes: dict[str, Any]) -> None:
     assert post(client, ALICE, "/samples", sample(7, miner(1), **changes)).status == 200
-    fold.fold()
+    tasks_fold.fold()
     assert len(get(client, "/samples/list").json) == 1
 
 
@@ -153,12 +153,12 @@ def test_35_neither_task_nor_sample_id(client: Client, changes: dict[str, Any]) 
 
 def test_36_a_legacy_name_counts_in_totals_and_is_no_task(client: Client) -> None:
     stored = post(client, ALICE, "/samples", sample(None, miner(1), task_id=..., sample_id="abc-1"))
-    fold.fold()
+    tasks_fold.fold()
 
     assert (stored.status, stored.json["task_id"], stored.json["sample_id"]) == (200, None, "abc-1")
     assert get(client, f"/tasks?miner_hotkey={miner(1)}").json == []
     assert get(client, f"/samples/task?validator_hotkey={ALICE.hotkey}&sample_id=abc-1").json == [stored.json]
-    assert fold.samples_stored(jobstore.totals().values()) == 1
+    assert tasks_fold.samples_stored(store_jobs.totals().values()) == 1
 
 
 def test_37_a_legacy_name_of_digits_is_the_task(client: Client) -> None:
@@ -230,7 +230,7 @@ def test_44_45_a_signature_is_about_one_task(client: Client) -> None:
     assert nothing_is_stored(client)
 
     assert send(client, ALICE, both, "").status == 200
-    fold.fold()
+    tasks_fold.fold()
     assert [result(task)["signature"] for task in (7, 8)] == ["", ""]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.leoma import jobstore, store, tasks
+from chalicelib.leoma import store, store_jobs, tasks
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
 
@@ -239,7 +239,7 @@ def test_86_a_second_scorer_does_nothing_while_the_first_runs(client: Client, mo
         return 0
 
     monkeypatch.setattr(tasks, "_rank", rank)
-    with jobstore.lock("scorer", 60) as alone:
+    with store_jobs.lock("scorer", 60) as alone:
         assert alone
         tasks.ranks()
         assert runs == []
@@ -248,7 +248,7 @@ def test_86_a_second_scorer_does_nothing_while_the_first_runs(client: Client, mo
 
 
 def test_86_a_crashed_scorer_blocks_nobody_for_ever(client: Client, freeze: Freeze) -> None:
-    lock = jobstore.lock("scorer", 600)
+    lock = store_jobs.lock("scorer", 600)
     lock.__enter__()
     freeze(NOW + 601)
     judged(client, miner(1), 80, 60)

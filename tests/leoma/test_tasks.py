@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.kernel.blobs import Bucket
-from chalicelib.leoma import fold, tasks
+from chalicelib.leoma import tasks, tasks_fold
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
 
@@ -22,7 +22,7 @@ UNKNOWN = wallet("unknown").hotkey
 
 
 def listed(client: Client, hotkey: str) -> list[dict[str, Any]]:
-    fold.fold()
+    tasks_fold.fold()
     found: list[dict[str, Any]] = get(client, f"/tasks?miner_hotkey={hotkey}").json
     return found
 
@@ -94,7 +94,7 @@ def test_61_a_task_id_that_is_no_number(client: Client, task: str) -> None:
 
 def test_62_a_task_that_nobody_judged(client: Client) -> None:
     vote(client, 5, {ALICE: True}, miner(1))
-    fold.fold()
+    tasks_fold.fold()
     replies = [get(client, f"/tasks/{task}/miner/{miner(n)}") for task, n in ((6, 1), (5, 2))]
 
     assert {(reply.status, reply.json["detail"]) for reply in replies} == {(404, "No evaluations for this task/miner")}
@@ -116,7 +116,7 @@ def test_62_a_task_that_nobody_judged(client: Client) -> None:
 )
 def test_63_aspects_out_of_artifacts(client: Client, artifacts: str | None, aspects: Any, overall: Any) -> None:
     vote(client, 5, {ALICE: True}, miner(1), generated_artifacts=artifacts)
-    fold.fold()
+    tasks_fold.fold()
     (verdict,) = get(client, f"/tasks/5/miner/{miner(1)}").json["validators"]
 
     assert (verdict["aspect_scores"], verdict["overall_score"]) == (aspects, overall)
@@ -124,7 +124,7 @@ def test_63_aspects_out_of_artifacts(client: Client, artifacts: str | None, aspe
 
 def test_64_clips_are_signed_for_the_configured_bucket_alone(client: Client, configure: Configure) -> None:
     vote(client, 5, {ALICE: True}, miner(1), s3_bucket="evil", s3_prefix="../../evil")
-    fold.fold()
+    tasks_fold.fold()
     detail = get(client, f"/tasks/5/miner/{miner(1)}").json
 
     assert detail["s3_prefix"] == "5"
@@ -141,7 +141,7 @@ def test_64_clips_are_signed_for_the_configured_bucket_alone(client: Client, con
 
 def test_an_overview_of_a_task_has_the_passed_first(client: Client) -> None:
     send(client, ALICE, [sample(5, miner(n), passed=n == 2) for n in (1, 2, 3)])
-    fold.fold()
+    tasks_fold.fold()
     found = get(client, "/tasks/5").json
 
     assert [one["passed"] for one in found["miners"]] == [True, False, False]
@@ -153,7 +153,7 @@ def test_settled_tasks_stay_in_the_list_and_open_again(client: Client, freeze: F
     for first in range(1, 41, 10):
         freeze(NOW + first)
         send(client, ALICE, [sample(task, miner(1), latency_ms=task) for task in range(first, first + 10)])
-        fold.fold()
+        tasks_fold.fold()
     settled = listed(client, miner(1))
     vote(client, 2, {BOB: True, CAROL: True}, miner(1))
     after = listed(client, miner(1))

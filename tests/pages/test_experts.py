@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import publishing, rounds, store
+from chalicelib.experts import store, tasks_publishing, tasks_rounds
 from chalicelib.kernel import chain
 from chalicelib.kernel.chain import Neuron, Subnet
 from tests.experts import models
@@ -35,14 +35,14 @@ def busy(dashboard: str) -> str:
     chain.save_snapshot("experts", START + 20, Subnet(netuid=102, neurons=(Neuron(uid=0, hotkey=MINER.hotkey),)))
     store.models().put("m.safetensors", models.model().raw)
     uri = f"s3://{store.models().name}/m.safetensors"
-    publishing.finish(publishing.plan(uri, models.ASSIGNMENT, model_version="step_1", block_number=1000))
+    tasks_publishing.finish(tasks_publishing.plan(uri, models.ASSIGNMENT, model_version="step_1", block_number=1000))
     record: dict[str, Any] = {
         "submission_id": "00000000-0000-4000-8000-000000000000", "pubkey": "00", "hotkey": MINER.hotkey, "uid": 0,
         "group": 0, "url": "https://x", "suffix": ".pt", "block_number": START, "cycle": 40, "version_id": "v",
     }  # fmt: skip
     store.accept(record, dedupe_ttl=2**31, limit=3)
     store.move(record["submission_id"], "rejected", code="bad_checkpoint", reason="<b>broken</b>")
-    rounds.write_overview()
+    tasks_rounds.write_overview()
     return dashboard
 
 

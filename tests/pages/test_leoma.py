@@ -10,7 +10,7 @@ import pytest
 
 import app as app_module
 from chalicelib.kernel.blobs import Bucket
-from chalicelib.leoma import fold, tasks
+from chalicelib.leoma import tasks, tasks_fold
 from local.gateway import Answer
 from local.server import Server
 from tests.harness.browser import Page
@@ -35,7 +35,7 @@ def judged(cloud: None, configure: Callable[..., None]) -> None:
             for n in (1, 2, 3)
         ]
         assert send(client, who, batch).status == 200
-    fold.fold()
+    tasks_fold.fold()
     tasks.rank({}, None)
 
 

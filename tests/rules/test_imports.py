@@ -21,10 +21,6 @@ CONTRACT_LIBRARIES = {"pydantic", "pydantic_core", "typing_extensions"}
 CONTRACT_KERNEL = {"errors", "keys", "settings", "values"}
 STORE_KERNEL = {"blobs", "chain", "clock", "codec", "errors", "limits", "single_use", "tables", "tokens", "values"}
 STORE_KERNEL |= {"wire"}
-# What outgrew routes, store or tasks: Leoma's signed headers, its samples' way in and out, its jobs' store, its fold.
-ACTING_PARTS = {"auth", "samples", "jobstore", "fold"}
-# Experts' routes hand weights out in a file of their own; its tasks compose objects, publish, fetch, evaluate, merge.
-ACTING_PARTS |= {"delivery", "composing", "publishing", "fetching", "evaluation", "arithmetic", "merging", "rounds"}
 STANDARD_FILES = ("contracts", "domain", "store", "routes", "tasks")
 # The one library that a speciality's subject needs; those that are no part of the API bundle only inside functions.
 SUBJECT_LIBRARIES = {
@@ -63,7 +59,7 @@ def system_files(*names: str) -> list[Module]:
 
 def pure_files() -> list[Module]:
     everything = modules(*(f"chalicelib/{system}" for system in SYSTEMS))
-    acting = {"__init__", "contracts", "store", "routes", "tasks", *ACTING_PARTS}
+    acting = {"__init__", "contracts", "store", "routes", "tasks"}
     return [found for found in everything if kind(found) not in acting]
 
 

@@ -15,13 +15,13 @@ from chalicelib.kernel.errors import Conflict
 from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
-from . import domain, evaluation, publishing, slices, store, tensors
+from . import domain, slices, store, tasks_evaluation, tasks_publishing, tensors
 from .checkpoints import Piece
-from .composing import Source, put_block, put_full
 from .contracts import ExpertsSettings
-from .evaluation import base_piece, block_source
-from .publishing import Version, directory_of
 from .slices import Placed, Range, Segment
+from .tasks_composing import Source, put_block, put_full
+from .tasks_evaluation import base_piece, block_source
+from .tasks_publishing import Version, directory_of
 from .tensors import Directory, Tensor
 
 FLOAT_BYTES = 4
@@ -52,9 +52,9 @@ def merge(owed: Item) -> str:
         manifest = build(owed, base, version)
     except NotFinite:
         return "dropped"
-    publishing.verify(manifest)
+    tasks_publishing.verify(manifest)
     try:
-        publishing.publish(manifest, base=base["version_id"])
+        tasks_publishing.publish(manifest, base=base["version_id"])
     except Conflict:
         return "overtaken"
     return _told(owed, version.model_version)
@@ -106,14 +106,14 @@ def _step(base: Item, name: str, group: str, submission_ids: Sequence[str]) -> S
     for submission_id in submission_ids:
         item = store.submission(submission_id)
         assert item["group"] == int(group)  # a round ranks each group by itself
-        found.append((evaluation.raw_source(item), evaluation.checkpoint_index(submission_id)))
+        found.append((tasks_evaluation.raw_source(item), tasks_evaluation.checkpoint_index(submission_id)))
     return Step(name, base["blocks"][name], found, base["momentum"].get(name))
 
 
 def stepped_block(step: Step, version: Version, base_model: str) -> Item:
     """The group's new block and its momentum, both written front to back."""
     directory = directory_of(step.block)
-    metadata = publishing.file_metadata(version.model_version, version.block_number, base_model, step.name)
+    metadata = tasks_publishing.file_metadata(version.model_version, version.block_number, base_model, step.name)
     folder = f"models/{version.version_id}"
     keys = f"{folder}/blocks/{step.name}.safetensors", f"{folder}/momentum/{step.name}.f32"
     writers = [multipart.Writer(store.models(), key) for key in keys]
@@ -140,7 +140,7 @@ def _moved(step: Step, directory: Directory) -> Iterator[list[bytes]]:
     settings = ExpertsSettings.current()
     base = block_source(step.block)
     position = 0
-    with evaluation.calculator() as numbers:
+    with tasks_evaluation.calculator() as numbers:
         for tensor in directory.tensors:
             sides = [(base, base_piece(directory, tensor))]
             sides += [(source, index[tensor.name]) for source, index in step.checkpoints]
@@ -153,7 +153,7 @@ def _moved(step: Step, directory: Directory) -> Iterator[list[bytes]]:
                 "momentum": settings.outer_momentum, "nesterov": settings.nesterov,
                 "has_momentum": step.momentum is not None,
             }  # fmt: skip
-            for blobs in evaluation.chunks(tensor, sides):
+            for blobs in tasks_evaluation.chunks(tensor, sides):
                 told, made = numbers.ask(fields, blobs)
                 if not told["finite"]:
                     raise NotFinite(tensor.name)
@@ -167,7 +167,7 @@ def _wires(base: Item, version: Version, blocks: dict[str, Item]) -> dict[str, I
         block = blocks.get(name)
         if block is None:
             block = _together(name, base, version, blocks)
-        found[name] = publishing.put_wire(version, name, block, wire["tensors"])
+        found[name] = tasks_publishing.put_wire(version, name, block, wire["tensors"])
     return found
 
 
@@ -180,7 +180,7 @@ def _together(name: str, base: Item, version: Version, blocks: dict[str, Item]) 
         for number, directory in enumerate(directory_of(part) for part in parts)
         for tensor in directory.tensors
     ]
-    metadata = publishing.file_metadata(version.model_version, version.block_number, base["base_model"], name)
+    metadata = tasks_publishing.file_metadata(version.model_version, version.block_number, base["base_model"], name)
     key = f"models/{version.version_id}/blocks/{name}.safetensors"
     segments = slices.segments(slices.in_output_order(pieces), metadata)
     return put_block(key, segments, [block_source(part) for part in parts], name, lambda _: None)
@@ -205,7 +205,7 @@ def _full(base: Item, version: Version, changed: dict[str, Item]) -> Item:
         for piece, _expert in slices.pieces([_placed(tensor, 0, old)]):
             new = experts.get(piece.name, piece)
             ranges.append(Range(new.source, new.begin, new.end))
-    metadata = old.metadata | publishing.file_metadata(
+    metadata = old.metadata | tasks_publishing.file_metadata(
         version.model_version, version.block_number, base["base_model"], slices.FULL
     )
     segments: list[Segment] = [tensors.header(old.tensors, metadata), *slices.merged(ranges)]

@@ -20,9 +20,9 @@ from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import slices, store, tensors
-from .composing import SCRATCH, SMALL, Advance, Source, compose, ignore, put_block, put_full
 from .contracts import ExpertsSettings
 from .slices import Assignment, Placed, Range, Segment
+from .tasks_composing import SCRATCH, SMALL, Advance, Source, compose, ignore, put_block, put_full
 from .tensors import BrokenFile
 
 _INDEX = "model.safetensors.index.json"

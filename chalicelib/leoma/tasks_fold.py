@@ -16,9 +16,9 @@ from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Unavailable
 from chalicelib.kernel.tables import ConditionFailed
 
-from . import jobstore, samples, sheets, store
+from . import domain_sheets, routes_samples, store, store_jobs
 from .contracts import LeomaSettings, task_of
-from .sheets import Sheet, TaskSheet, Totals, Votes
+from .domain_sheets import Sheet, TaskSheet, Totals, Votes
 
 LOCK_SECONDS = 120
 _WAIT_FOR_A_BATCH_SECONDS = 60
@@ -45,13 +45,13 @@ def newest_task() -> int:
 
 
 def _memory() -> Memory:
-    found = jobstore.state("fold")
+    found = store_jobs.state("fold")
     return Memory(**found) if found else Memory()
 
 
 def fold() -> bool:
     """One pass over what is new; False where another one is at it."""
-    with jobstore.lock("fold", LOCK_SECONDS) as alone:
+    with store_jobs.lock("fold", LOCK_SECONDS) as alone:
         if alone:
             _fold()
         return alone
@@ -59,7 +59,7 @@ def fold() -> bool:
 
 def _fold() -> None:
     memory = _memory()
-    written = jobstore.writers()
+    written = store_jobs.writers()
     _retry_results()
     if not any(memory.waiting.values()) and written == memory.seen:
         return
@@ -71,7 +71,7 @@ def _fold() -> None:
     _settle_old()
     memory.seen = written
     memory.waiting = _still_waiting(memory.waiting, numbers, arrived, now)
-    jobstore.save_state("fold", memory.__dict__)
+    store_jobs.save_state("fold", memory.__dict__)
 
 
 def _touched(memory: Memory, written: Mapping[str, int]) -> tuple[list[str], dict[str, list[int]]]:
@@ -84,7 +84,7 @@ def _touched(memory: Memory, written: Mapping[str, int]) -> tuple[list[str], dic
         if newest <= after and not awaited:
             continue
         first = min([after + 1, *awaited])
-        found = jobstore.batch_tasks(validator, first - 1, newest)
+        found = store_jobs.batch_tasks(validator, first - 1, newest)
         wanted = [*awaited, *range(after + 1, newest + 1)]
         numbers[validator] = wanted
         for number in wanted:
@@ -118,9 +118,9 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
     changed: dict[Change, Sheet] = {}
     steps: list[tuple[str, Votes, Votes]] = []
     for key in keys:
-        folded, rows = jobstore.task_rows(key)
-        before = sheets.task_of(folded)
-        now = {validator: sheets.sheet_of(item) for validator, item in rows.items()}
+        folded, rows = store_jobs.task_rows(key)
+        before = domain_sheets.task_of(folded)
+        now = {validator: domain_sheets.sheet_of(item) for validator, item in rows.items()}
         arrived |= {(validator, commit.number) for validator, sheet in now.items() for commit in sheet.commits}
         moved = {v: sheet for v, sheet in now.items() if before.voters.get(v) != sheet.votes}
         if not moved:
@@ -128,22 +128,22 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
         steps += [(v, before.voters.get(v, {}), sheet.votes) for v, sheet in moved.items()]
         changed |= {(key, v): sheet for v, sheet in moved.items()}
         after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
-        tasks[key] = (before.version, sheets.task_fields(after))
+        tasks[key] = (before.version, domain_sheets.task_fields(after))
     if not tasks:
         return
     due = _write_results(changed)
     _show(changed)
-    jobstore.move_tasks(tasks, _moved_totals(steps), due)
+    store_jobs.move_tasks(tasks, _moved_totals(steps), due)
 
 
 def _moved_totals(steps: Sequence[tuple[str, Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
     names = list(dict.fromkeys(validator for validator, _, _ in steps))
-    known = {name: sheets.totals_of(item) for name, item in jobstore.totals_of(names).items()}
+    known = {name: domain_sheets.totals_of(item) for name, item in store_jobs.totals_of(names).items()}
     after: dict[str, Totals] = dict(known)
     for validator, before, now in steps:
         after[validator] = after[validator].plus(before, now)
     return {
-        name: (known[name].version, sheets.totals_fields(replace(totals, version=clock.new_hex(6))))
+        name: (known[name].version, domain_sheets.totals_fields(replace(totals, version=clock.new_hex(6))))
         for name, totals in after.items()
     }
 
@@ -163,7 +163,7 @@ def _write_result(key: str, validator: str, sheet: Sheet) -> bool:
         return True
     name = f"{task}/evaluation_results/{validator.replace('/', '_')}.json"
     try:
-        Bucket(bucket).put(name, samples.result_object(validator, sheet), content_type="application/json")
+        Bucket(bucket).put(name, routes_samples.result_object(validator, sheet), content_type="application/json")
     except (Unavailable, RuntimeError):
         telemetry.log("evaluation result not written", system="leoma", task=task, validator=validator)
         return False
@@ -171,10 +171,10 @@ def _write_result(key: str, validator: str, sheet: Sheet) -> bool:
 
 
 def _retry_results() -> None:
-    for key, validator in jobstore.results_due():
-        sheet = sheets.sheet_of(store.sheet(validator, key))
+    for key, validator in store_jobs.results_due():
+        sheet = domain_sheets.sheet_of(store.sheet(validator, key))
         if _write_result(key, validator, sheet):
-            jobstore.result_written(key, validator)
+            store_jobs.result_written(key, validator)
 
 
 # --- recent samples, miners' tasks
@@ -191,8 +191,8 @@ def _show(changed: Mapping[Change, Sheet]) -> None:
     known: dict[str, Any] = opened.content if opened else {"tasks": [], "newest": 0}
     tasks = sorted({*known["tasks"], *numbered})
     newest = max([int(known["newest"]), *(int(key) for key in numbered)])
-    contents = {"recent": rows[: samples.RECENT], "open": {"tasks": tasks, "newest": newest}}
-    jobstore.save_snapshots(contents, at=clock.now())
+    contents = {"recent": rows[: routes_samples.RECENT], "open": {"tasks": tasks, "newest": newest}}
+    store_jobs.save_snapshots(contents, at=clock.now())
 
 
 def _settle_old() -> None:
@@ -201,29 +201,29 @@ def _settle_old() -> None:
     tasks = held.content["tasks"] if held else []
     if held and len(tasks) > _MOST_OPEN_TASKS:
         _settle(tasks[:-_KEPT_OPEN_TASKS])
-        jobstore.save_snapshots({"open": held.content | {"tasks": tasks[-_KEPT_OPEN_TASKS:]}}, at=clock.now())
+        store_jobs.save_snapshots({"open": held.content | {"tasks": tasks[-_KEPT_OPEN_TASKS:]}}, at=clock.now())
 
 
 def _settle(keys: Sequence[str]) -> None:
     """Write tasks into the blocks of every miner they name; a task that opens again overrides its line."""
-    lines: dict[tuple[str, str], list[sheets.TaskLine]] = {}
+    lines: dict[tuple[str, str], list[domain_sheets.TaskLine]] = {}
     for first in range(0, len(keys), _TASKS_PER_TRANSACTION):
         some = store.task_sheets(keys[first : first + _TASKS_PER_TRANSACTION], consistent=True)
         for key, item in some.items():
             task = int(key)
-            for miner, votes in sheets.task_of(item).by_miner().items():
-                place = (miner, sheets.block_number(task))
-                lines.setdefault(place, []).append(sheets.line(task, votes))
+            for miner, votes in domain_sheets.task_of(item).by_miner().items():
+                place = (miner, domain_sheets.block_number(task))
+                lines.setdefault(place, []).append(domain_sheets.line(task, votes))
     places = list(lines)
     for first in range(0, len(places), _MINERS_AT_A_TIME):
         some_places = places[first : first + _MINERS_AT_A_TIME]
-        held = jobstore.blocks_at(some_places)
+        held = store_jobs.blocks_at(some_places)
         bodies = {}
         for place in some_places:
-            known = {line.task: line for line in sheets.block_lines(held[place])} if place in held else {}
+            known = {line.task: line for line in domain_sheets.block_lines(held[place])} if place in held else {}
             known |= {line.task: line for line in lines[place]}
-            bodies[place] = sheets.block_body(known[task] for task in sorted(known))
-        jobstore.save_blocks(bodies)
+            bodies[place] = domain_sheets.block_body(known[task] for task in sorted(known))
+        store_jobs.save_blocks(bodies)
 
 
 def catch_up() -> None:
@@ -243,7 +243,7 @@ def votes_on(keys: Sequence[str]) -> list[dict[str, dict[str, bool]]]:
     found: list[dict[str, dict[str, bool]]] = []
     for first in range(0, len(keys), _MINERS_AT_A_TIME):
         for item in store.task_sheets(keys[first : first + _MINERS_AT_A_TIME], consistent=True).values():
-            by_miner = sheets.task_of(item).by_miner()
+            by_miner = domain_sheets.task_of(item).by_miner()
             if by_miner:
                 found.append(
                     {miner: {voter: vote.passed for voter, vote in votes.items()} for miner, votes in by_miner.items()}
@@ -252,4 +252,4 @@ def votes_on(keys: Sequence[str]) -> list[dict[str, dict[str, bool]]]:
 
 
 def samples_stored(totals: Iterable[Any]) -> int:
-    return sum(sheets.totals_of(item).samples for item in totals)
+    return sum(domain_sheets.totals_of(item).samples for item in totals)

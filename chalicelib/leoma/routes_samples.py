@@ -12,9 +12,9 @@ from chalicelib.kernel.errors import Contended, Invalid, NotFound
 from chalicelib.kernel.http import Answer
 from chalicelib.kernel.tables import ConditionFailed, until_decided
 
-from . import domain, sheets, store, views
+from . import domain, domain_sheets, domain_views, store
 from .contracts import LeomaSettings, MinerTask, NewBatch, Sample, TaskDetail, TaskMinerDetail, task_key
-from .sheets import Commit, Entry, Sheet, TaskLine, TaskSheet, Texts, Vote
+from .domain_sheets import Commit, Entry, Sheet, TaskLine, TaskSheet, Texts, Vote
 
 RECENT = 500
 _REMEMBERED_BATCHES = 256
@@ -35,7 +35,7 @@ def submit(validator: str, batch: NewBatch, mark: str, *, loc: Sequence[object])
     settings = LeomaSettings.current()
     wanted = list(dict.fromkeys(sample.task_key for sample in batch.samples))
     latest, items = store.intake(validator, wanted)
-    known = {key: sheets.sheet_of(item) for key, item in items.items()}
+    known = {key: domain_sheets.sheet_of(item) for key, item in items.items()}
     domain.check_published(batch, latest, settings.task_id_ahead_max, loc)
     domain.check_editable(batch, known, latest, settings.sample_edit_window_tasks)
     domain.check_not_superseded(batch, known, mark)
@@ -65,20 +65,20 @@ class _Submission:
             store.move_sheets(self.validator, {key: self._change(key, sheet) for key, sheet in stored.sheets.items()})
         except ConditionFailed:
             found = store.sheets(self.validator, list(self.known))
-            self.known = {key: sheets.sheet_of(item) for key, item in found.items()}
+            self.known = {key: domain_sheets.sheet_of(item) for key, item in found.items()}
             raise Contended from None
         pairs = zip(stored.entries, stored.votes, strict=True)
-        return [views.sample(self.validator, entry, vote) for entry, vote in pairs]
+        return [domain_views.sample(self.validator, entry, vote) for entry, vote in pairs]
 
     def _write(self, stored: domain.Stored) -> list[tuple[str, int]]:
         """Where each entry stands; another attempt writes again only what came out differently."""
         if self.written and self.written[0] == stored.entries:
             return self.written[1]
-        cut = sheets.parts(stored.entries)
+        cut = domain_sheets.parts(stored.entries)
         names = store.batch_names(self.commit.number, len(cut))
         refs = [(name, place) for name, part in zip(names, cut, strict=True) for place in range(len(part))]
         _save_texts(self.validator, refs, stored)
-        store.save_batch(self.validator, names, [sheets.pack(part) for part in cut], list(self.known))
+        store.save_batch(self.validator, names, [domain_sheets.pack(part) for part in cut], list(self.known))
         self.written = (stored.entries, refs)
         return refs
 
@@ -87,7 +87,7 @@ class _Submission:
         if key in self.signatures:
             signature, verified = self.signatures[key]
             new = replace(new, signature=signature, verified=verified, signed=f"{self.commit.number:010d}")
-        return self.known[key].version, sheets.sheet_fields(new)
+        return self.known[key].version, domain_sheets.sheet_fields(new)
 
 
 def _signatures(validator: str, batch: NewBatch) -> dict[str, tuple[str, bool]]:
@@ -140,7 +140,7 @@ def entries(wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Ent
         found = {name: _remembered[name] for name in names if name in _remembered}
     missing = [name for name in names if name not in found]
     if missing:
-        read = {name: sheets.entries_of(body) for name, body in store.batches(missing).items()}
+        read = {name: domain_sheets.entries_of(body) for name, body in store.batches(missing).items()}
         found |= read
         _remember(read)
     return found
@@ -174,7 +174,7 @@ def listed(found: Iterable[Found]) -> Answer:
     rendered: list[bytes] = []
     size = 0
     for validator, entry, vote in found:
-        one = codec.encode(views.sample(validator, entry, vote))
+        one = codec.encode(domain_views.sample(validator, entry, vote))
         size += len(one) + 1
         if size > _LARGEST_ANSWER:
             break
@@ -191,7 +191,7 @@ def newest(limit: int) -> list[Found]:
 
 def of_task(validator: str, key: str) -> list[Found]:
     """A validator's samples of one task, as of now, by miner."""
-    votes = sheets.sheet_of(store.sheet(validator, key)).votes
+    votes = domain_sheets.sheet_of(store.sheet(validator, key)).votes
     return _located([(validator, votes[miner]) for miner in sorted(votes)])
 
 
@@ -213,10 +213,10 @@ def of_validator(validator: str, limit: int) -> list[Found]:
 
 def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
     tasks = list(dict.fromkeys(key for item in items for key in item["tasks"]))
-    read = {key: sheets.sheet_of(item) for key, item in store.sheets(validator, tasks).items()} if tasks else {}
+    read = {key: domain_sheets.sheet_of(item) for key, item in store.sheets(validator, tasks).items()} if tasks else {}
     found = []
     for item in items:
-        for place, entry in enumerate(sheets.entries_of(item["body"])):
+        for place, entry in enumerate(domain_sheets.entries_of(item["body"])):
             vote = read[entry.task_key].votes.get(entry.miner)
             if vote and (vote.batch, vote.place) == (item["sk"], place):
                 found.append((validator, entry, vote))
@@ -233,7 +233,7 @@ def of_miner(miner: str, limit: int) -> list[Found]:
             break
         some = store.task_sheets([task_key(line.task) for line in lines[first : first + _TASKS_AT_A_TIME]])
         for item in some.values():
-            found += sheets.task_of(item).of_miner(miner).items()
+            found += domain_sheets.task_of(item).of_miner(miner).items()
         found.sort(key=lambda one: (-one[1].at, -one[1].id))
     return _located(found[:limit])
 
@@ -244,7 +244,7 @@ def of_miner(miner: str, limit: int) -> list[Found]:
 @functools.lru_cache(maxsize=64)
 def _task_sheet(version: str, body: bytes) -> TaskSheet:
     """Unpacked once per version."""
-    return sheets.task_of({"version": version, "body": body})
+    return domain_sheets.task_of({"version": version, "body": body})
 
 
 def _unpacked(item: store.Item | None) -> TaskSheet:
@@ -256,20 +256,20 @@ def _lines(miner: str, held: store.Snapshot | None) -> Iterator[TaskLine]:
     keys_of_open = held.content["tasks"] if held else []
     open_tasks = store.task_sheets(keys_of_open) if keys_of_open else {}
     for body in store.blocks(miner):
-        yield from (line for line in sheets.block_lines(body) if task_key(line.task) not in open_tasks)
+        yield from (line for line in domain_sheets.block_lines(body) if task_key(line.task) not in open_tasks)
     for key, item in open_tasks.items():
         votes = _unpacked(item).of_miner(miner)
         if votes:
-            yield sheets.line(int(key), votes)
+            yield domain_sheets.line(int(key), votes)
 
 
 def tasks_of_miner(miner: str) -> list[MinerTask]:
     """Verdicts under the stakes of now."""
     held, stakes = store.snapshots("open", "stakes")
-    return views.miner_tasks(_lines(miner, held), stakes.content if stakes else {})
+    return domain_views.miner_tasks(_lines(miner, held), stakes.content if stakes else {})
 
 
-def task(number: int, address: views.Address) -> TaskDetail:
+def task(number: int, address: domain_views.Address) -> TaskDetail:
     """Every miner of one task."""
     key = task_key(number)
     item, stakes = store.task_and_stakes(key)
@@ -281,10 +281,10 @@ def task(number: int, address: views.Address) -> TaskDetail:
         key=lambda one: (one[1].at, one[1].id),
     )
     ((_, entry, _),) = _located([oldest])
-    return views.task(number, votes, entry.prompt, stakes, address)
+    return domain_views.task(number, votes, entry.prompt, stakes, address)
 
 
-def task_of_miner(number: int, miner: str, address: views.Address) -> TaskMinerDetail:
+def task_of_miner(number: int, miner: str, address: domain_views.Address) -> TaskMinerDetail:
     """One miner's clip of one task with every verdict on it."""
     key = task_key(number)
     item, stakes = store.task_and_stakes(key)
@@ -292,7 +292,7 @@ def task_of_miner(number: int, miner: str, address: views.Address) -> TaskMinerD
     if not votes:
         raise NotFound("No evaluations for this task/miner", code="no_evaluations")
     found = {validator: entry for validator, entry, _ in _located(list(votes.items()))}
-    return views.task_miner(number, miner, votes, entries=found, stakes=stakes, address=address)
+    return domain_views.task_miner(number, miner, votes, entries=found, stakes=stakes, address=address)
 
 
 # --- evaluation results

@@ -7,7 +7,7 @@ from typing import Any
 from chalicelib.kernel import chain, clock, codec, flows
 from chalicelib.kernel.wire import Item
 
-from . import domain, evaluation, merging, publishing, store, store_merges
+from . import domain, store, store_merges, tasks_evaluation, tasks_merging, tasks_publishing
 from .checkpoints import Unacceptable
 from .contracts import ExpertsSettings
 
@@ -41,7 +41,7 @@ def begin(submission_id: str) -> Item:
         "submission_id": submission_id,
         "go": "fetch",
         "url": item["url"],
-        "key": evaluation.raw_key(submission_id),
+        "key": tasks_evaluation.raw_key(submission_id),
         "cap": domain.checkpoint_cap(size, settings.max_checkpoint_bytes, settings.checkpoint_slack),
     }
 
@@ -70,7 +70,7 @@ def validate(submission_id: str, fetched: Item | None) -> None:
         item |= raw
     else:
         store.move(submission_id, domain.VALIDATING)
-    evaluation.validate(item, _base(item))
+    tasks_evaluation.validate(item, _base(item))
 
 
 def evaluate(submission_id: str) -> None:
@@ -80,9 +80,9 @@ def evaluate(submission_id: str) -> None:
     _check_not_superseded(item)
     version = _base(item)
     store.move(submission_id, domain.EVALUATING)
-    candidate, baseline, sketch = evaluation.compare(item, version)
-    candidate, baseline = evaluation.losses(item, version, _seed(item["cycle"]), (candidate, baseline))
-    score = evaluation.judged(candidate, baseline)
+    candidate, baseline, sketch = tasks_evaluation.compare(item, version)
+    candidate, baseline = tasks_evaluation.losses(item, version, _seed(item["cycle"]), (candidate, baseline))
+    score = tasks_evaluation.judged(candidate, baseline)
     told = {"score": score, "val_loss": candidate.val_loss, "baseline": baseline.val_loss, "sketch": sketch}
     if store.move(submission_id, domain.SCORED, **told):
         store.note_evaluation(clock.now() - started)
@@ -105,7 +105,7 @@ def refuse(submission_id: str, error: str, cause: str) -> None:
     if error == "Unacceptable":
         store.move(submission_id, domain.REJECTED, code=kind, reason=reason)
     elif error == "NoEvaluator":
-        store.move(submission_id, domain.FAILED, code=evaluation.NO_EVALUATOR, reason=_message(cause))
+        store.move(submission_id, domain.FAILED, code=tasks_evaluation.NO_EVALUATOR, reason=_message(cause))
     elif error == "HostUnavailable":
         store.move(submission_id, domain.FAILED, code="host_unavailable", reason=_message(cause))
     else:
@@ -206,7 +206,7 @@ def merge(cycle: int) -> str:
     owed = store_merges.owed_merge(cycle)
     if owed is None or owed["state"] != store_merges.OWED:
         return "nothing"
-    outcome = merging.merge(owed)
+    outcome = tasks_merging.merge(owed)
     store_merges.merge_done(cycle, outcome)
     return outcome
 
@@ -297,4 +297,4 @@ def _shown_submission(item: Item) -> Item:
 
 
 def retire() -> None:
-    publishing.retire_old_versions()
+    tasks_publishing.retire_old_versions()

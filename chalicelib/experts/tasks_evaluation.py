@@ -22,10 +22,10 @@ from chalicelib.kernel.blobs import ObjectChanged
 from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
-from . import arithmetic, checkpoints, domain, publishing, store
+from . import checkpoints, domain, store, tasks_arithmetic, tasks_publishing
 from .checkpoints import Piece, Unacceptable
-from .composing import Source
 from .contracts import ExpertsSettings
+from .tasks_composing import Source
 from .tensors import BrokenFile, Directory, Tensor
 
 CHUNK_ELEMENTS = 1024 * 1024
@@ -121,7 +121,7 @@ def _bytes(source: Source, piece: Piece, step: int = _SCAN_BYTES) -> Iterator[by
 
 
 def base_directory(item: Item, version: Item) -> Directory:
-    return publishing.directory_of(version["blocks"][f"group_{item['group']}"])
+    return tasks_publishing.directory_of(version["blocks"][f"group_{item['group']}"])
 
 
 def checkpoint_index(submission_id: str) -> dict[str, Piece]:
@@ -175,8 +175,8 @@ class Calculator:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            arithmetic.write_frame(self._process.stdin, fields, list(blobs))  # type: ignore[arg-type] # a pipe
-            answer = arithmetic.read_frame(self._process.stdout)  # type: ignore[arg-type] # a pipe
+            tasks_arithmetic.write_frame(self._process.stdin, fields, list(blobs))  # type: ignore[arg-type] # a pipe
+            answer = tasks_arithmetic.read_frame(self._process.stdout)  # type: ignore[arg-type] # a pipe
         except (OSError, ValueError) as error:
             raise EvaluatorFailed(f"the arithmetic broke off: {error}") from None
         if answer is None:
@@ -187,7 +187,7 @@ class Calculator:
 @contextmanager
 def calculator() -> Iterator[Calculator]:
     """A fresh process, ended after the time of one evaluation."""
-    command = [interpreter("numpy"), "-I", str(Path(arithmetic.__file__))]
+    command = [interpreter("numpy"), "-I", str(Path(tasks_arithmetic.__file__))]
     with started(command) as process:
         yield Calculator(process)
 
@@ -220,7 +220,7 @@ def interpreter(library: str) -> str:
 def compare(item: Item, version: Item) -> tuple[Losses, Losses, list[float]]:
     """Go through checkpoint and base side by side: distance, direction, and the stub's losses of both."""
     block = version["blocks"][f"group_{item['group']}"]
-    directory = publishing.directory_of(block)
+    directory = tasks_publishing.directory_of(block)
     index, base, raw = checkpoint_index(item["submission_id"]), block_source(block), raw_source(item)
     means: list[tuple[float, float]] = []
     with calculator() as numbers:
