@@ -4,7 +4,7 @@ Table `leoma`: blacklist, validators, batches of samples and the sheets that poi
 blocks, totals, snapshots. Buckets: the samples bucket with clips and evaluation results, the texts bucket with long
 artifacts.
 
-`samples` takes batches in and reads them back, `sheets` packs them, `fold` turns them into what readers see; `ranking`
-decides, `views` words the answers. Rules: stakes count as they are now, a tie fails, a batch counts when its sheets
-point to it, readers only ever see whole snapshots.
+`routes_samples` takes batches in and reads them back, `contracts_sheets` packs them, `tasks_fold` turns them into what
+readers see; `ranking` decides, `domain_views` words the answers. Rules: stakes count as they are now, a tie fails, a
+batch counts when its sheets point to it, readers only ever see whole snapshots.
 """

@@ -13,7 +13,7 @@ from chalicelib.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Un
 from chalicelib.kernel.values import frozen
 
 from .contracts import Miner, MinerList, NewBatch, NewSample
-from .domain_sheets import REMEMBERED_COMMITS, Commit, Entry, Sheet, Texts, Vote, Votes, are_near
+from .contracts_sheets import REMEMBERED_COMMITS, Commit, Entry, Sheet, Texts, Vote, Votes, are_near
 
 BATCH_LIMIT = 100
 SHEET_LIMIT = 1024

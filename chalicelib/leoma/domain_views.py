@@ -30,7 +30,7 @@ from .contracts import (
     Weights,
     task_of,
 )
-from .domain_sheets import Entry, TaskLine, TaskSheet, Vote, line
+from .contracts_sheets import Entry, TaskLine, TaskSheet, Vote, line
 
 Address = Callable[[str], str | None]
 

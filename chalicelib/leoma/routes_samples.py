@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.kernel import clock, codec, keys
@@ -12,17 +11,14 @@ from chalicelib.kernel.errors import Contended, Invalid, NotFound
 from chalicelib.kernel.http import Answer
 from chalicelib.kernel.tables import ConditionFailed, until_decided
 
-from . import domain, domain_sheets, domain_views, store
+from . import contracts_sheets, domain, domain_views, store
 from .contracts import LeomaSettings, MinerTask, NewBatch, Sample, TaskDetail, TaskMinerDetail, task_key
-from .domain_sheets import Commit, Entry, Sheet, TaskLine, TaskSheet, Texts, Vote
+from .contracts_sheets import Commit, Entry, Sheet, TaskLine, TaskSheet, Texts, Vote
+from .store_samples import Found, located, texts_at
 
-RECENT = 500
-_REMEMBERED_BATCHES = 256
 _LARGEST_ANSWER = 4_000_000
 _BATCHES_LOOKED_AT = 600
 _TASKS_AT_A_TIME = 10
-
-Found = tuple[str, Entry, Vote]
 
 
 # --- in
@@ -35,7 +31,7 @@ def submit(validator: str, batch: NewBatch, mark: str, *, loc: Sequence[object])
     settings = LeomaSettings.current()
     wanted = list(dict.fromkeys(sample.task_key for sample in batch.samples))
     latest, items = store.intake(validator, wanted)
-    known = {key: domain_sheets.sheet_of(item) for key, item in items.items()}
+    known = {key: contracts_sheets.sheet_of(item) for key, item in items.items()}
     domain.check_published(batch, latest, settings.task_id_ahead_max, loc)
     domain.check_editable(batch, known, latest, settings.sample_edit_window_tasks)
     domain.check_not_superseded(batch, known, mark)
@@ -65,7 +61,7 @@ class _Submission:
             store.move_sheets(self.validator, {key: self._change(key, sheet) for key, sheet in stored.sheets.items()})
         except ConditionFailed:
             found = store.sheets(self.validator, list(self.known))
-            self.known = {key: domain_sheets.sheet_of(item) for key, item in found.items()}
+            self.known = {key: contracts_sheets.sheet_of(item) for key, item in found.items()}
             raise Contended from None
         pairs = zip(stored.entries, stored.votes, strict=True)
         return [domain_views.sample(self.validator, entry, vote) for entry, vote in pairs]
@@ -74,11 +70,11 @@ class _Submission:
         """Where each entry stands; another attempt writes again only what came out differently."""
         if self.written and self.written[0] == stored.entries:
             return self.written[1]
-        cut = domain_sheets.parts(stored.entries)
+        cut = contracts_sheets.parts(stored.entries)
         names = store.batch_names(self.commit.number, len(cut))
         refs = [(name, place) for name, part in zip(names, cut, strict=True) for place in range(len(part))]
         _save_texts(self.validator, refs, stored)
-        store.save_batch(self.validator, names, [domain_sheets.pack(part) for part in cut], list(self.known))
+        store.save_batch(self.validator, names, [contracts_sheets.pack(part) for part in cut], list(self.known))
         self.written = (stored.entries, refs)
         return refs
 
@@ -87,7 +83,7 @@ class _Submission:
         if key in self.signatures:
             signature, verified = self.signatures[key]
             new = replace(new, signature=signature, verified=verified, signed=f"{self.commit.number:010d}")
-        return self.known[key].version, domain_sheets.sheet_fields(new)
+        return self.known[key].version, contracts_sheets.sheet_fields(new)
 
 
 def _signatures(validator: str, batch: NewBatch) -> dict[str, tuple[str, bool]]:
@@ -129,46 +125,6 @@ def _save_texts(validator: str, refs: Sequence[tuple[str, int]], stored: domain.
 # --- out
 
 
-_remembered: dict[tuple[str, str], list[Entry]] = {}
-_remembering = threading.Lock()
-
-
-def entries(wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Entry]]:
-    """Batches by (validator, name); a batch never changes, so each is read once per process."""
-    names = list(dict.fromkeys(wanted))
-    with _remembering:
-        found = {name: _remembered[name] for name in names if name in _remembered}
-    missing = [name for name in names if name not in found]
-    if missing:
-        read = {name: domain_sheets.entries_of(body) for name, body in store.batches(missing).items()}
-        found |= read
-        _remember(read)
-    return found
-
-
-def _remember(read: Mapping[tuple[str, str], list[Entry]]) -> None:
-    with _remembering:
-        for name, batch in list(read.items())[:_REMEMBERED_BATCHES]:
-            if len(_remembered) >= _REMEMBERED_BATCHES:
-                del _remembered[next(iter(_remembered))]
-            _remembered[name] = batch
-
-
-def texts_at(validator: str, name: str, place: int) -> Texts:
-    """A stored sample's artifacts, wherever they stand."""
-    entry = entries([(validator, name)])[validator, name][place]
-    if entry.texts is not None:
-        return entry.texts
-    first, second, third = store.far_texts(validator, name)[place]
-    return (first, second, third)
-
-
-def _located(votes: Sequence[tuple[str, Vote]]) -> list[Found]:
-    """The samples behind votes, in the order of the votes."""
-    read = entries((validator, vote.batch) for validator, vote in votes)
-    return [(validator, read[validator, vote.batch][vote.place], vote) for validator, vote in votes]
-
-
 def listed(found: Iterable[Found]) -> Answer:
     """Samples as an answer that never outgrows what a function may return."""
     rendered: list[bytes] = []
@@ -186,13 +142,13 @@ def newest(limit: int) -> list[Found]:
     """The newest samples of everybody, as the last fold saw them."""
     kept = store.snapshot("recent")
     rows = kept.content[:limit] if kept else []
-    return _located([(row[0], Vote(*row[2:])) for row in rows])
+    return located([(row[0], Vote(*row[2:])) for row in rows])
 
 
 def of_task(validator: str, key: str) -> list[Found]:
     """A validator's samples of one task, as of now, by miner."""
-    votes = domain_sheets.sheet_of(store.sheet(validator, key)).votes
-    return _located([(validator, votes[miner]) for miner in sorted(votes)])
+    votes = contracts_sheets.sheet_of(store.sheet(validator, key)).votes
+    return located([(validator, votes[miner]) for miner in sorted(votes)])
 
 
 def of_validator(validator: str, limit: int) -> list[Found]:
@@ -213,10 +169,12 @@ def of_validator(validator: str, limit: int) -> list[Found]:
 
 def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
     tasks = list(dict.fromkeys(key for item in items for key in item["tasks"]))
-    read = {key: domain_sheets.sheet_of(item) for key, item in store.sheets(validator, tasks).items()} if tasks else {}
+    read = (
+        {key: contracts_sheets.sheet_of(item) for key, item in store.sheets(validator, tasks).items()} if tasks else {}
+    )
     found = []
     for item in items:
-        for place, entry in enumerate(domain_sheets.entries_of(item["body"])):
+        for place, entry in enumerate(contracts_sheets.entries_of(item["body"])):
             vote = read[entry.task_key].votes.get(entry.miner)
             if vote and (vote.batch, vote.place) == (item["sk"], place):
                 found.append((validator, entry, vote))
@@ -233,9 +191,9 @@ def of_miner(miner: str, limit: int) -> list[Found]:
             break
         some = store.task_sheets([task_key(line.task) for line in lines[first : first + _TASKS_AT_A_TIME]])
         for item in some.values():
-            found += domain_sheets.task_of(item).of_miner(miner).items()
+            found += contracts_sheets.task_of(item).of_miner(miner).items()
         found.sort(key=lambda one: (-one[1].at, -one[1].id))
-    return _located(found[:limit])
+    return located(found[:limit])
 
 
 # --- tasks
@@ -244,7 +202,7 @@ def of_miner(miner: str, limit: int) -> list[Found]:
 @functools.lru_cache(maxsize=64)
 def _task_sheet(version: str, body: bytes) -> TaskSheet:
     """Unpacked once per version."""
-    return domain_sheets.task_of({"version": version, "body": body})
+    return contracts_sheets.task_of({"version": version, "body": body})
 
 
 def _unpacked(item: store.Item | None) -> TaskSheet:
@@ -256,11 +214,11 @@ def _lines(miner: str, held: store.Snapshot | None) -> Iterator[TaskLine]:
     keys_of_open = held.content["tasks"] if held else []
     open_tasks = store.task_sheets(keys_of_open) if keys_of_open else {}
     for body in store.blocks(miner):
-        yield from (line for line in domain_sheets.block_lines(body) if task_key(line.task) not in open_tasks)
+        yield from (line for line in contracts_sheets.block_lines(body) if task_key(line.task) not in open_tasks)
     for key, item in open_tasks.items():
         votes = _unpacked(item).of_miner(miner)
         if votes:
-            yield domain_sheets.line(int(key), votes)
+            yield contracts_sheets.line(int(key), votes)
 
 
 def tasks_of_miner(miner: str) -> list[MinerTask]:
@@ -280,7 +238,7 @@ def task(number: int, address: domain_views.Address) -> TaskDetail:
         ((voter, vote) for voter, of_voter in votes.voters.items() for vote in of_voter.values()),
         key=lambda one: (one[1].at, one[1].id),
     )
-    ((_, entry, _),) = _located([oldest])
+    ((_, entry, _),) = located([oldest])
     return domain_views.task(number, votes, entry.prompt, stakes, address)
 
 
@@ -291,18 +249,5 @@ def task_of_miner(number: int, miner: str, address: domain_views.Address) -> Tas
     votes = _unpacked(item).of_miner(miner)
     if not votes:
         raise NotFound("No evaluations for this task/miner", code="no_evaluations")
-    found = {validator: entry for validator, entry, _ in _located(list(votes.items()))}
+    found = {validator: entry for validator, entry, _ in located(list(votes.items()))}
     return domain_views.task_miner(number, miner, votes, entries=found, stakes=stakes, address=address)
-
-
-# --- evaluation results
-
-
-def result_object(validator: str, sheet: Sheet) -> bytes:
-    """Everything a validator said about one task, in the form and, where it can be, the order that it signed."""
-    order = domain.result_order(sheet)
-    lines = []
-    for miner, (_, entry, vote) in zip(order, _located([(validator, sheet.votes[m]) for m in order]), strict=True):
-        texts = entry.texts or texts_at(validator, vote.batch, vote.place)
-        lines.append(domain.evaluation_entry(miner, entry, texts))
-    return domain.result_body(sheet.signature, lines)

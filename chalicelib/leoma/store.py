@@ -344,7 +344,7 @@ def newest_batches(validator: str, most: int) -> Iterator[Item]:
         partition -= 1
 
 
-# --- what the fold makes of them (jobs write it through `jobstore`)
+# --- what the fold makes of them (jobs write it through `store_jobs`)
 
 
 def task_sheets(task_keys: Sequence[str], *, consistent: bool = False) -> dict[str, Item | None]:

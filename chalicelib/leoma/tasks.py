@@ -14,7 +14,7 @@ from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.jobs import Jobs
 from chalicelib.kernel.tables import transact
 
-from . import domain, domain_sheets, domain_views, ranking, store, store_jobs, tasks_fold
+from . import contracts_sheets, domain, domain_views, ranking, store, store_jobs, tasks_fold
 from .contracts import LeomaSettings, Miner, task_key
 from .store import table
 
@@ -209,7 +209,7 @@ def _score() -> None:
     tallies = [
         ranking.Tally(validator, miner, total, passed)
         for validator, item in kept.items()
-        for miner, (total, passed) in domain_sheets.totals_of(item).miners.items()
+        for miner, (total, passed) in contracts_sheets.totals_of(item).miners.items()
     ]
     window = ranking.display_window(newest, settings.scorer_task_window)
     votes = tasks_fold.votes_on([task_key(number) for number in window])

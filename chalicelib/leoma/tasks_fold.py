@@ -16,9 +16,9 @@ from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Unavailable
 from chalicelib.kernel.tables import ConditionFailed
 
-from . import domain_sheets, routes_samples, store, store_jobs
+from . import contracts_sheets, domain, store, store_jobs, store_samples
 from .contracts import LeomaSettings, task_of
-from .domain_sheets import Sheet, TaskSheet, Totals, Votes
+from .contracts_sheets import Sheet, TaskSheet, Totals, Votes
 
 LOCK_SECONDS = 120
 _WAIT_FOR_A_BATCH_SECONDS = 60
@@ -119,8 +119,8 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
     steps: list[tuple[str, Votes, Votes]] = []
     for key in keys:
         folded, rows = store_jobs.task_rows(key)
-        before = domain_sheets.task_of(folded)
-        now = {validator: domain_sheets.sheet_of(item) for validator, item in rows.items()}
+        before = contracts_sheets.task_of(folded)
+        now = {validator: contracts_sheets.sheet_of(item) for validator, item in rows.items()}
         arrived |= {(validator, commit.number) for validator, sheet in now.items() for commit in sheet.commits}
         moved = {v: sheet for v, sheet in now.items() if before.voters.get(v) != sheet.votes}
         if not moved:
@@ -128,7 +128,7 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
         steps += [(v, before.voters.get(v, {}), sheet.votes) for v, sheet in moved.items()]
         changed |= {(key, v): sheet for v, sheet in moved.items()}
         after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
-        tasks[key] = (before.version, domain_sheets.task_fields(after))
+        tasks[key] = (before.version, contracts_sheets.task_fields(after))
     if not tasks:
         return
     due = _write_results(changed)
@@ -138,12 +138,12 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
 
 def _moved_totals(steps: Sequence[tuple[str, Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
     names = list(dict.fromkeys(validator for validator, _, _ in steps))
-    known = {name: domain_sheets.totals_of(item) for name, item in store_jobs.totals_of(names).items()}
+    known = {name: contracts_sheets.totals_of(item) for name, item in store_jobs.totals_of(names).items()}
     after: dict[str, Totals] = dict(known)
     for validator, before, now in steps:
         after[validator] = after[validator].plus(before, now)
     return {
-        name: (known[name].version, domain_sheets.totals_fields(replace(totals, version=clock.new_hex(6))))
+        name: (known[name].version, contracts_sheets.totals_fields(replace(totals, version=clock.new_hex(6))))
         for name, totals in after.items()
     }
 
@@ -163,16 +163,28 @@ def _write_result(key: str, validator: str, sheet: Sheet) -> bool:
         return True
     name = f"{task}/evaluation_results/{validator.replace('/', '_')}.json"
     try:
-        Bucket(bucket).put(name, routes_samples.result_object(validator, sheet), content_type="application/json")
+        Bucket(bucket).put(name, _result_object(validator, sheet), content_type="application/json")
     except (Unavailable, RuntimeError):
         telemetry.log("evaluation result not written", system="leoma", task=task, validator=validator)
         return False
     return True
 
 
+def _result_object(validator: str, sheet: Sheet) -> bytes:
+    """Everything a validator said about one task, in the form and, where it can be, the order that it signed."""
+    order = domain.result_order(sheet)
+    lines = []
+    for miner, (_, entry, vote) in zip(
+        order, store_samples.located([(validator, sheet.votes[m]) for m in order]), strict=True
+    ):
+        texts = entry.texts or store_samples.texts_at(validator, vote.batch, vote.place)
+        lines.append(domain.evaluation_entry(miner, entry, texts))
+    return domain.result_body(sheet.signature, lines)
+
+
 def _retry_results() -> None:
     for key, validator in store_jobs.results_due():
-        sheet = domain_sheets.sheet_of(store.sheet(validator, key))
+        sheet = contracts_sheets.sheet_of(store.sheet(validator, key))
         if _write_result(key, validator, sheet):
             store_jobs.result_written(key, validator)
 
@@ -191,7 +203,7 @@ def _show(changed: Mapping[Change, Sheet]) -> None:
     known: dict[str, Any] = opened.content if opened else {"tasks": [], "newest": 0}
     tasks = sorted({*known["tasks"], *numbered})
     newest = max([int(known["newest"]), *(int(key) for key in numbered)])
-    contents = {"recent": rows[: routes_samples.RECENT], "open": {"tasks": tasks, "newest": newest}}
+    contents = {"recent": rows[: store_samples.RECENT], "open": {"tasks": tasks, "newest": newest}}
     store_jobs.save_snapshots(contents, at=clock.now())
 
 
@@ -206,23 +218,23 @@ def _settle_old() -> None:
 
 def _settle(keys: Sequence[str]) -> None:
     """Write tasks into the blocks of every miner they name; a task that opens again overrides its line."""
-    lines: dict[tuple[str, str], list[domain_sheets.TaskLine]] = {}
+    lines: dict[tuple[str, str], list[contracts_sheets.TaskLine]] = {}
     for first in range(0, len(keys), _TASKS_PER_TRANSACTION):
         some = store.task_sheets(keys[first : first + _TASKS_PER_TRANSACTION], consistent=True)
         for key, item in some.items():
             task = int(key)
-            for miner, votes in domain_sheets.task_of(item).by_miner().items():
-                place = (miner, domain_sheets.block_number(task))
-                lines.setdefault(place, []).append(domain_sheets.line(task, votes))
+            for miner, votes in contracts_sheets.task_of(item).by_miner().items():
+                place = (miner, contracts_sheets.block_number(task))
+                lines.setdefault(place, []).append(contracts_sheets.line(task, votes))
     places = list(lines)
     for first in range(0, len(places), _MINERS_AT_A_TIME):
         some_places = places[first : first + _MINERS_AT_A_TIME]
         held = store_jobs.blocks_at(some_places)
         bodies = {}
         for place in some_places:
-            known = {line.task: line for line in domain_sheets.block_lines(held[place])} if place in held else {}
+            known = {line.task: line for line in contracts_sheets.block_lines(held[place])} if place in held else {}
             known |= {line.task: line for line in lines[place]}
-            bodies[place] = domain_sheets.block_body(known[task] for task in sorted(known))
+            bodies[place] = contracts_sheets.block_body(known[task] for task in sorted(known))
         store_jobs.save_blocks(bodies)
 
 
@@ -243,7 +255,7 @@ def votes_on(keys: Sequence[str]) -> list[dict[str, dict[str, bool]]]:
     found: list[dict[str, dict[str, bool]]] = []
     for first in range(0, len(keys), _MINERS_AT_A_TIME):
         for item in store.task_sheets(keys[first : first + _MINERS_AT_A_TIME], consistent=True).values():
-            by_miner = domain_sheets.task_of(item).by_miner()
+            by_miner = contracts_sheets.task_of(item).by_miner()
             if by_miner:
                 found.append(
                     {miner: {voter: vote.passed for voter, vote in votes.items()} for miner, votes in by_miner.items()}
@@ -252,4 +264,4 @@ def votes_on(keys: Sequence[str]) -> list[dict[str, dict[str, bool]]]:
 
 
 def samples_stored(totals: Iterable[Any]) -> int:
-    return sum(domain_sheets.totals_of(item).samples for item in totals)
+    return sum(contracts_sheets.totals_of(item).samples for item in totals)

@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.kernel import chain
 from chalicelib.kernel.keys import _checksum
-from chalicelib.leoma import domain_sheets, store, tasks, tasks_fold
+from chalicelib.leoma import contracts_sheets, store, tasks, tasks_fold
 from tests.harness.budget import counted
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
@@ -117,7 +117,7 @@ def test_a5_nobody_invents_miners_without_end(client: Client, monkeypatch: pytes
 
 
 def test_a5_totals_are_bounded_and_still_count_everything(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalicelib.leoma.domain_sheets.TALLIED_MINERS", 2)
+    monkeypatch.setattr("chalicelib.leoma.contracts_sheets.TALLIED_MINERS", 2)
     send(client, ALICE, [sample(7, miner(n)) for n in range(10)])
     tasks.rank({}, None)
 
@@ -139,7 +139,7 @@ def test_a6_every_verdict_that_ever_was_stays_on_record(client: Client) -> None:
     for passed in (True, False, True):
         vote(client, 7, {ALICE: passed}, miner(1))
 
-    kept = [domain_sheets.entries_of(item["body"]) for item in store.newest_batches(ALICE.hotkey, 10)]
+    kept = [contracts_sheets.entries_of(item["body"]) for item in store.newest_batches(ALICE.hotkey, 10)]
     assert [[entry.passed for entry in batch] for batch in kept] == [[True], [False], [True]]
 
 

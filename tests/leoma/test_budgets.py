@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.leoma import domain_sheets, routes, routes_samples, store, store_jobs, tasks, tasks_fold
+from chalicelib.leoma import contracts_sheets, routes, store, store_jobs, store_samples, tasks, tasks_fold
 from chalicelib.leoma.contracts import task_key
-from chalicelib.leoma.domain_sheets import Sheet, TaskSheet, Vote
+from chalicelib.leoma.contracts_sheets import Sheet, TaskSheet, Vote
 from tests.harness.budget import Spent, counted
 from tests.harness.client import Client
 from tests.harness.wallets import Wallet, wallet
@@ -54,24 +54,24 @@ def history(samples_count: int) -> None:
     publish(max(100, numbers[-1]))
     names, judged = [wallet(f"voter-{n}").hotkey for n in range(5)], MINERS[:20]
     entries = [
-        domain_sheets.Entry(
+        contracts_sheets.Entry(
             task_key(7), name, "7", "prompt", "b", "p", True, None, None, 5, None, None, (None, None, None)
         )
         for name in judged
     ]
     for name in names:
-        store.save_batch(name, ["0000000001.0.ab"], [domain_sheets.pack(entries)], [task_key(7)])
-    items, lines = [], dict[tuple[str, str], list[domain_sheets.TaskLine]]()
+        store.save_batch(name, ["0000000001.0.ab"], [contracts_sheets.pack(entries)], [task_key(7)])
+    items, lines = [], dict[tuple[str, str], list[contracts_sheets.TaskLine]]()
     for number in numbers:
         at = NOW - 9000 + number
         votes = {name: Vote(number, True, 5, at, "0000000001.0.ab", place) for place, name in enumerate(judged)}
         task = TaskSheet(dict.fromkeys(names, votes), "v")
-        items.append({"pk": f"T#{task_key(number)}", "sk": store.ALL_VOTERS, **domain_sheets.task_fields(task)})
+        items.append({"pk": f"T#{task_key(number)}", "sk": store.ALL_VOTERS, **contracts_sheets.task_fields(task)})
         for name in judged:
-            line = domain_sheets.line(number, task.of_miner(name))
-            lines.setdefault((name, domain_sheets.block_number(number)), []).append(line)
+            line = contracts_sheets.line(number, task.of_miner(name))
+            lines.setdefault((name, contracts_sheets.block_number(number)), []).append(line)
     store.table.put_many(items)
-    store_jobs.save_blocks({place: domain_sheets.block_body(found) for place, found in lines.items()})
+    store_jobs.save_blocks({place: contracts_sheets.block_body(found) for place, found in lines.items()})
 
 
 def spent_on(work: Callable[[], Any]) -> Spent:
@@ -103,9 +103,9 @@ def test_the_hundreds_that_follow_cost_no_more_than_the_bound(client: Client) ->
     }
     voters = {wallet(f"voter-{n}").hotkey: full for n in range(19)}
     for name, votes in voters.items():
-        store.table.put({"pk": f"T#{task_key(7)}", "sk": name, **domain_sheets.sheet_fields(Sheet(votes, "v"))})
+        store.table.put({"pk": f"T#{task_key(7)}", "sk": name, **contracts_sheets.sheet_fields(Sheet(votes, "v"))})
     task = {"pk": f"T#{task_key(7)}", "sk": store.ALL_VOTERS}
-    store.table.put(task | domain_sheets.task_fields(TaskSheet(voters, "v")))
+    store.table.put(task | contracts_sheets.task_fields(TaskSheet(voters, "v")))
     units = [folded(partial(send, client, ALICE, batch_of(7, first), "0xab")) for first in (0, 100, 156)]
     again = folded(lambda: send(client, ALICE, batch_of(7, 50), "0xab"))
 
@@ -193,7 +193,7 @@ def test_the_routes_cost_the_same_from_a_hundred_to_a_hundred_thousand_samples(
 
     costs, units = {}, {}
     for path, (_, _, signer) in READS.items():
-        routes_samples._remembered.clear()
+        store_samples._remembered.clear()
         headers = signed(signer) if signer else None
         spent = spent_on(partial(client.get, f"/leoma{path}", headers))
         costs[path], units[path] = spent.total, spent.read_units

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.leoma import domain_sheets, store_jobs, tasks_fold
+from chalicelib.leoma import contracts_sheets, store_jobs, tasks_fold
 from tests.harness import faults
 from tests.harness.client import Client
 
@@ -18,7 +18,7 @@ BATCH = [sample(task, miner(n)) for task in TASKS for n in (1, 2)]
 
 def stored() -> dict[str, tuple[int, int]]:
     tasks_fold.fold()
-    return domain_sheets.totals_of(store_jobs.totals_of([ALICE.hotkey])[ALICE.hotkey]).miners
+    return contracts_sheets.totals_of(store_jobs.totals_of([ALICE.hotkey])[ALICE.hotkey]).miners
 
 
 @pytest.mark.parametrize("step", range(1, 8))

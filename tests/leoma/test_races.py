@@ -14,7 +14,7 @@ import pytest
 import app as app_module
 from chalicelib.kernel import aws
 from chalicelib.kernel.blobs import Bucket
-from chalicelib.leoma import domain_sheets, store, store_jobs, tasks, tasks_fold
+from chalicelib.leoma import contracts_sheets, store, store_jobs, tasks, tasks_fold
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
 
@@ -34,12 +34,12 @@ def clients(count: int) -> list[Client]:
     return [Client(app_module.build()) for _ in range(count)]
 
 
-def votes_of(task: int, validator: str = ALICE.hotkey) -> dict[str, domain_sheets.Vote]:
-    return domain_sheets.sheet_of(store.sheet(validator, f"{task:010d}")).votes
+def votes_of(task: int, validator: str = ALICE.hotkey) -> dict[str, contracts_sheets.Vote]:
+    return contracts_sheets.sheet_of(store.sheet(validator, f"{task:010d}")).votes
 
 
 def totals_of(validator: str = ALICE.hotkey) -> dict[str, tuple[int, int]]:
-    return domain_sheets.totals_of(store_jobs.totals_of([validator])[validator]).miners
+    return contracts_sheets.totals_of(store_jobs.totals_of([validator])[validator]).miners
 
 
 def test_85_two_parallel_identical_batches_are_one(client: Client) -> None:
@@ -236,14 +236,14 @@ def test_a_batch_that_commits_after_the_fold_looked_is_waited_for(client: Client
 
 def commit_late(number: int) -> None:
     name = store.batch_names(number, 1)[0]
-    entry = domain_sheets.Entry(
+    entry = contracts_sheets.Entry(
         "0000000007", miner(1), "7", "p", "b", "x", True, None, None, None, None, None, (None, None, None)
     )
-    store.save_batch(ALICE.hotkey, [name], [domain_sheets.pack([entry])], ["0000000007"])
-    sheet = domain_sheets.Sheet(
-        {miner(1): domain_sheets.Vote(1, True, None, NOW, name, 0)}, "v", (domain_sheets.Commit(number, ""),)
+    store.save_batch(ALICE.hotkey, [name], [contracts_sheets.pack([entry])], ["0000000007"])
+    sheet = contracts_sheets.Sheet(
+        {miner(1): contracts_sheets.Vote(1, True, None, NOW, name, 0)}, "v", (contracts_sheets.Commit(number, ""),)
     )
-    store.move_sheets(ALICE.hotkey, {"0000000007": ("", domain_sheets.sheet_fields(sheet))})
+    store.move_sheets(ALICE.hotkey, {"0000000007": ("", contracts_sheets.sheet_fields(sheet))})
 
 
 def test_a_number_that_nobody_used_is_given_up(client: Client, freeze: Freeze) -> None:

@@ -1,4 +1,4 @@
-"""How verdicts are packed into items: the part of ranking that is bytes.
+"""What Leoma's table holds of samples and votes, as values and as bytes.
 
 A *sheet* holds one validator's newest votes on one task, a *task sheet* those of all validators, a *batch* the samples
 of one request exactly as they were stored (never changed, so it is the audit trail too), a *block* one miner's tasks.
