@@ -37,16 +37,3 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert len(blocks) > 4
-
-
-def test_every_command_that_the_docs_name_exists() -> None:
-    named = set()
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "infra" / "README.md"]:
-        named |= set(re.findall(r"subnetctl ([a-z-]+(?: [a-z-]+)?)", page.read_text("utf-8")))
-    assert named
-    for words in sorted(named):
-        asked = subprocess.run(
-            [sys.executable, "-m", "subnetctl.main", *words.split(), "--help"],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert asked.returncode == 0, f"{words}: {asked.stderr}"

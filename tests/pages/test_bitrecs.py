@@ -51,7 +51,7 @@ def test_the_leaderboard_the_queue_and_an_agent_s_evaluations(
     page.complaints.clear()
     page.open(base_url + "/bitrecs/dashboard")
     page.wait_for(ROWS.format("#board", 1))
-    assert page.evaluate(ROWS.format("#queue", 2))
+    page.wait_for(ROWS.format("#queue", 2))
     assert page.evaluate(ROWS.format("#validators", 6))
     assert page.bytes_loaded() < SMALL_ENOUGH
 

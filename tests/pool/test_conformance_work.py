@@ -223,9 +223,9 @@ def test_59_60_nobody_judges_himself_or_twice(pool: Pool) -> None:
     number = pool.candidate(author)
 
     assert pool.post(ASK, author, {"task_type": "evaluate"}).status == 404
-    assert number not in [entry["id"] for entry in pool.lease(author)["evaluate_algorithms"]]
     assert pool.recipient(author, address("another coldkey")).status == 200
     assert pool.post(ASK, author, {"task_type": "evaluate"}).status == 404
+    assert number not in [entry["id"] for entry in pool.lease(author)["evaluate_algorithms"]]
     assert pool.evaluate(a, number, 0.9).status == 200
     assert pool.post(ASK, a, {"task_type": "evaluate"}).status == 404
 

@@ -13,7 +13,8 @@ from subnetctl import examples, main
 from tests.docs.commands import commands
 from tests.harness.laptop import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "local" / "wallets" / "README.md"]
+PAGES = [ROOT / name for name in ("README.md", "infra/README.md", "local/wallets/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 EVERYWHERE = {"--json", "--json-output", "--help"}
 
 
