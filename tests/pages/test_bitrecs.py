@@ -52,7 +52,7 @@ def test_the_leaderboard_the_queue_and_an_agent_s_evaluations(
     page.open(base_url + "/bitrecs/dashboard")
     page.wait_for(ROWS.format("#board", 1))
     page.wait_for(ROWS.format("#queue", 2))
-    assert page.evaluate(ROWS.format("#validators", 6))
+    page.wait_for(ROWS.format("#validators", 6))
     assert page.bytes_loaded() < SMALL_ENOUGH
 
     page.evaluate("document.querySelector('#board tbody button.plain').click()")
