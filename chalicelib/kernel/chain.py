@@ -80,6 +80,18 @@ class Subnet(BaseModel):
         return {hotkey: tuple(entries) for hotkey, entries in found.items()}
 
 
+class ChainUnreadable(RuntimeError):
+    """The source gave nothing usable; the copy stays as it is and ages."""
+
+
+@frozen
+class Reading:
+    """One consistent look at the chain."""
+
+    block: int
+    subnets: dict[str, Subnet]
+
+
 @frozen
 class Head:
     """The newest block observed and when."""

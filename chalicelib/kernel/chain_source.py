@@ -10,25 +10,12 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import clock, mounts
-from .chain import Subnet
+from .chain import ChainUnreadable, Reading, Subnet
 from .settings import KernelSettings, SettingError
-from .values import frozen
 
 _MUST_BE = "file:PATH, or the ws:// or wss:// address of a substrate node"
 _LARGEST_BLOCK = 2**40
 _SUBNETS = ("prism", "pool", "experts", "bitrecs", "leoma")
-
-
-class ChainUnreadable(RuntimeError):
-    """The source gave nothing usable; the copy stays as it is and ages."""
-
-
-@frozen
-class Reading:
-    """One consistent look at the chain."""
-
-    block: int
-    subnets: dict[str, Subnet]
 
 
 class Source(Protocol):

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import telemetry
-from .chain import Commitment, Neuron, Subnet
-from .chain_source import ChainUnreadable, Reading
+from .chain import ChainUnreadable, Commitment, Neuron, Reading, Subnet
 
 PAGE = 256
 ROOT = 0

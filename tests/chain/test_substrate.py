@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from chalicelib.kernel import chain, chain_source, chain_substrate, tasks
-from chalicelib.kernel.chain import Subnet
-from chalicelib.kernel.chain_source import ChainUnreadable
+from chalicelib.kernel.chain import ChainUnreadable, Subnet
 from chalicelib.kernel.chain_substrate import PAGE, SubstrateSource, plain_texts, revealed_text
 from tests.harness.node import GENESIS, Chain, metadata_file, recorded_chain, serving
 from tests.harness.wallets import wallet

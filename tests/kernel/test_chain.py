@@ -127,14 +127,14 @@ def test_an_unusable_file_leaves_the_copy_with_its_age(write: Callable[[Any], No
     chain_tasks.sync()
     before = copy()
     write(text)
-    with pytest.raises(chain_source.ChainUnreadable):
+    with pytest.raises(chain.ChainUnreadable):
         chain_tasks.sync()
     assert copy() == before
 
 
 def test_a_missing_file_is_unreadable(configure: Configure) -> None:
     configure(CHAIN_SOURCE="file:/no/such/file.json")
-    with pytest.raises(chain_source.ChainUnreadable, match="No such file"):
+    with pytest.raises(chain.ChainUnreadable, match="No such file"):
         chain_source.source().read()
 
 
