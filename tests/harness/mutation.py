@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _COPIED = ("app.py", "chalicelib", "infra", "local", "subnetctl", "tests", "docs", "bench", "layers", "pyproject.toml")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "node_modules", ".local")
 _SECONDS = 300
+UNNOTICED = "UNNOTICED"
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,25 @@ def _noticed(guard: Guard, copy: Path) -> bool:
     path.write_text(text.replace(guard.guard, guard.without), "utf-8")
     started = time.monotonic()
     try:
-        failed = _tests_fail(guard, copy)
+        verdict = _verdict(guard, copy)
     finally:
         path.write_text(text, "utf-8")
-    verdict = "ok   " if failed else "UNNOTICED"
-    print(f"{verdict} {guard.file}: {guard.name} ({time.monotonic() - started:.1f} s)", flush=True)
-    return failed
+    print(f"{verdict:9} {guard.file}: {guard.name} ({time.monotonic() - started:.1f} s)", flush=True)
+    return verdict != UNNOTICED
 
 
-def _tests_fail(guard: Guard, copy: Path) -> bool:
-    """A failed test counts, a test run that could not even start does not."""
+def _verdict(guard: Guard, copy: Path) -> str:
+    """A failed test counts, a test run that could not even start does not; tests that are skipped prove nothing."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", *guard.tests.split()]
     try:
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return True
+        return "HANGS"
     if done.returncode not in {0, 1}:
         print(done.stdout[-2000:], done.stderr[-2000:])
-    return done.returncode == 1
+    if done.returncode == 0 and " passed" not in done.stdout:
+        return "SKIPPED"
+    return "ok" if done.returncode == 1 else UNNOTICED
 
 
 if __name__ == "__main__":
