@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
-import app as app_module
 from chalicelib.kernel import settings
-from tests.harness.client import Client
+from tests.harness.client import Client, whole_app
 from tests.harness.cloud import empty_cloud
 
 os.environ.setdefault("ENV_FILE", os.devnull)
@@ -43,7 +42,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def client(cloud: None) -> Client:
     """The whole app, all mounts at their default prefixes."""
-    return Client(app_module.build())
+    return Client(whole_app())
 
 
 @pytest.fixture

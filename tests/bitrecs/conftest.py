@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-import app as app_module
 from chalicelib.bitrecs import store, tasks_index
 from chalicelib.kernel import chain, flows
 from tests.bitrecs.github import GitHub, running
 from tests.bitrecs.world import KEY, NOW, PASSWORD, World, run_tasks_here
-from tests.harness.client import Client
+from tests.harness.client import Client, whole_app
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def world(
         BITRECS_COMMITMENT_RETRY_SECONDS="0",
     )
     store.add_api_key(KEY, "tests")
-    made = World(Client(app_module.build()), github)
+    made = World(Client(whole_app()), github)
     made.sync()
     made.validators = made.connect()
     return made

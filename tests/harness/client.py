@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import app as app_module
 from chalicelib.kernel.http import App
 from local.gateway import Gateway, Request
 from local.server import Server
@@ -45,6 +48,16 @@ class Client:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = self._gateway.answer(Request(method, path, list((headers or {}).items()), raw))
         return Reply(answer.status, dict(answer.headers), answer.body)
+
+
+def whole_app() -> App:
+    """The app with the mounts of the environment; building it is most of a small test's time, so each is built once."""
+    return _built(os.environ.get("MOUNTS"))
+
+
+@functools.cache
+def _built(_mounts: str | None) -> App:
+    return app_module.build()
 
 
 @contextmanager

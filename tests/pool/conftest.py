@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-import app as app_module
 from chalicelib.kernel import flows
-from tests.harness.client import Client
+from tests.harness.client import Client, whole_app
 from tests.pool.world import NOW, Pool, add_seeds, at_block
 
 Started = list[tuple[str, str, Any]]
@@ -35,4 +34,4 @@ def pool(cloud: None, freeze: Callable[[float], None], configure: Callable[..., 
     freeze(NOW)
     configure(MERKLE_CLAIM_ENABLED="true", CLAIM_SIMULATION_ENABLED="true")
     at_block(0)
-    return Pool(Client(app_module.build()), seeds=add_seeds(9))
+    return Pool(Client(whole_app()), seeds=add_seeds(9))
