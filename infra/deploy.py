@@ -10,16 +10,14 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infra import changes, cloud, gateway, removal, smoke, stack, stages, supply, template
+from infra import changes, cloud, consent, gateway, removal, smoke, stack, stages, supply, template
 from infra.cloud import Place, client
+from infra.consent import Agree
 from infra.stages import Pin
 from infra.template import Supplies
-
-Agree = Callable[[str], bool]
 
 
 class Refused(RuntimeError):
@@ -176,7 +174,7 @@ def _run(given: argparse.Namespace) -> None:
         case "plan":
             plan(given.stage)
         case "apply":
-            print(apply(given.stage, lambda question: given.yes or input(question).strip().lower() == "y"))
+            print(apply(given.stage, consent.asked(beforehand=given.yes)))
         case "finish":
             finish(given.stage)
         case "smoke":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from infra import cloud, names
+from infra import cloud, consent, names
+from infra.consent import Agree
 
 _KEY = ("pk", "sk")
 _READ_AT_ONCE = 100
@@ -20,7 +21,6 @@ _WRITTEN_AT_ONCE = 25
 # A restore takes minutes to hours, whatever the size.
 _PATIENCE = {"Delay": 20, "MaxAttempts": 1080}
 Item = dict[str, Any]
-Agree = Callable[[str], bool]
 
 
 class RestoreRefused(RuntimeError):
@@ -113,7 +113,7 @@ def main() -> None:
             given.stage,
             given.table,
             given.at or given.backup,
-            lambda question: given.yes or input(question).strip().lower() == "y",
+            consent.asked(beforehand=given.yes),
         )
     except (RestoreRefused, cloud.NoRegion) as refused:
         sys.exit(str(refused))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra import changes, cloud, deploy, removal, stack, stages, supply
+from infra import changes, cloud, consent, deploy, removal, stack, stages, supply
 from infra.changes import Change, Plan
 from infra.cloud import Place
 
@@ -104,3 +104,16 @@ def test_destroying_data_asks_again(monkeypatch: pytest.MonkeyPatch, done: list[
     with pytest.raises(deploy.Refused, match="nothing was removed"):
         deploy.destroy("dev", "dev", data=True)
     assert done == ["delete stack"]
+
+
+@pytest.mark.parametrize(("answer", "meant"), [("y", True), ("yes", True), (" YES ", True), ("", False), ("n", False)])
+def test_an_operator_says_yes_in_full_or_in_short(answer: str, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _question: answer)
+
+    assert consent.asked(beforehand=False)("so?") is meant
+
+
+def test_who_agreed_beforehand_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("builtins.input")
+
+    assert consent.asked(beforehand=True)("so?")
