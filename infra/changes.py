@@ -11,24 +11,32 @@ from botocore.exceptions import ClientError
 from infra import stack, stores
 
 _IDENTIFIER = {stores.TABLE: "TableName", stores.BUCKET: "BucketName"}
+_KEPT = ("Retain", "RetainExceptOnCreate")
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One resource that an update touches; `replaces` is True where AWS would make a new one and drop the old."""
+    """One resource that an update touches; `replaces`: AWS would make a new one; `kept`: it outlives its removal."""
 
     action: str
     key: str
     kind: str
     replaces: bool
+    kept: bool = False
 
     def __str__(self) -> str:
-        return f"{self.action:<8}{self.kind:<36}{self.key}" + ("   (REPLACED)" if self.replaces else "")
+        return f"{self.action:<8}{self.kind:<36}{self.key}" + self._remark
+
+    @property
+    def _remark(self) -> str:
+        if self.replaces:
+            return "   (REPLACED)"
+        return "   (its data stays)" if self.kept and self.kind in _IDENTIFIER else ""
 
     @property
     def loses_data(self) -> bool:
-        return self.kind in _IDENTIFIER and (self.replaces or self.action == "Remove")
+        return self.kind in _IDENTIFIER and (self.replaces or (self.action == "Remove" and not self.kept))
 
 
 @dataclass(frozen=True)
@@ -64,15 +72,17 @@ def discard(client: stack.Client, plan: Plan) -> None:
 
 
 def adopt(client: stack.Client, stage: str, template: dict[str, Any]) -> list[str]:
-    """Bring tables and buckets that outlived an earlier stack into a new one; answers their logical ids."""
+    """Bring in tables and buckets that outlived a stack, or their system's absence; answers their logical ids."""
     cloudformation = client("cloudformation")
     name = stack.stack_name(stage)
-    if stack.status(cloudformation, name) is not None:
-        return []
-    left = {key: resource for key, resource in _stores(template).items() if _exists(client, resource)}
+    standing = stack.standing_template(cloudformation, name)
+    known = (standing or {}).get("Resources", {})
+    stores_to_make = {key: resource for key, resource in _stores(template).items() if key not in known}
+    left = {key: resource for key, resource in stores_to_make.items() if _exists(client, resource)}
     if not left:
         return []
-    bare = {key: value for key, value in template.items() if key != "Outputs"} | {"Resources": left}
+    bare = standing or {key: value for key, value in template.items() if key != "Outputs"}
+    bare = {**bare, "Resources": {**known, **left}}
     imports = [
         {
             "ResourceType": resource["Type"],
@@ -122,7 +132,8 @@ def _all_changes(cloudformation: Any, name: str, label: str, first: dict[str, An
 
 def _change(change: dict[str, Any]) -> Change:
     replaces = change.get("Replacement") == "True"
-    return Change(change["Action"], change["LogicalResourceId"], change["ResourceType"], replaces)
+    kept = change.get("PolicyAction") in _KEPT
+    return Change(change["Action"], change["LogicalResourceId"], change["ResourceType"], replaces, kept)
 
 
 def _stores(template: dict[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _template(pinned: dict[str, Any], stage: str, supplies: Supplies) -> dict[st
 def _change(stage: str, built: dict[str, Any], agree: Agree) -> None:
     adopted = changes.adopt(client, stage, built)
     if adopted:
-        print(f"took over {', '.join(adopted)}, which an earlier stack left")
+        print(f"took over {', '.join(adopted)}, which had been left behind")
     prepared = changes.prepare(client, stage, built)
     _show(prepared)
     lost = [change.key for change in prepared.changes if change.loses_data]

@@ -109,6 +109,14 @@ def status(cloudformation: Any, stack: str) -> str | None:
     return None if stands in {"DELETE_COMPLETE", "REVIEW_IN_PROGRESS"} else stands
 
 
+def standing_template(cloudformation: Any, stack: str) -> dict[str, Any] | None:
+    """What the stack was last made from; None where there is none."""
+    if status(cloudformation, stack) is None:
+        return None
+    found: dict[str, Any] = cloudformation.get_template(StackName=stack)["TemplateBody"]
+    return found
+
+
 def outputs(cloudformation: Any, stack: str) -> dict[str, str]:
     found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0].get("Outputs", [])
     return {output["OutputKey"]: output["OutputValue"] for output in found}

@@ -42,6 +42,8 @@ GUARDS = [
     infra("template", "the laptop has no streams", "fragments.load(system, stage) for", "fragments.load(system) for"),
     infra("stages", "functions of what is served", "tasks.of_chalice(served)", "tasks.of_chalice()", "stages"),
     infra("deploy", "no store is lost", "if prepared.changes and (lost or not agree(", "if prepared.changes and (not agree(", "guards"),
+    infra("changes", "what nothing keeps is lost", 'kept = change.get("PolicyAction") in _KEPT', "kept = True", "changes"),
+    infra("changes", "what stands is not brought in again", "in _stores(template).items() if key not in known}", "in _stores(template).items()}", "changes"),
     infra("deploy", "a stage stays where it lives", "if pin.account != stages.EMULATOR_ACCOUNT and lives", "if not pin.account and lives", "guards"),
     Guard("ticks sleep", "chalicelib/kernel/jobs.py", "self.shortest_interval(awake=True), _SHORTEST", "self.shortest_interval(), _SHORTEST", "tests/kernel/test_jobs.py"),
     Guard("tasks of what is mounted", "app.py", "            if declared.system in served:\n", "            if declared.system:\n", "tests/infra/test_stages.py"),
