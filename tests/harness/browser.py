@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -16,6 +17,10 @@ from urllib.request import urlopen
 
 from websockets.sync.client import ClientConnection, connect
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+NO_AXE = "the npm package axe-core is not installed here: `npm install --no-save axe-core@4.14.1`"
+_PICTURES = os.environ.get("PICTURES")
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "pages are looked at with Debian's package `chromium`, which is not installed"
 _QUIET = (
@@ -35,13 +40,16 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._send(f"{domain}.enable")
 
-    def open(self, url: str, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
-        """Load a page at a size and in a colour scheme."""
-        self._send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._send("Emulation.setEmulatedMedia", features=[scheme])
+    def open(self, url: str, *, width: int = 1200, dark: bool = False) -> None:
+        """Load a page at a width and in a colour scheme."""
+        self.resize(width, dark=dark)
         self._send("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete'")
+
+    def resize(self, width: int, *, dark: bool) -> None:
+        self._send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._send("Emulation.setEmulatedMedia", features=[scheme])
 
     def evaluate(self, script: str) -> Any:
         answer = self._send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
@@ -66,8 +74,39 @@ class Page:
         own = f"{entries}.filter((entry) => !['fetch', 'xmlhttprequest'].includes(entry.initiatorType))"
         return int(self.evaluate(f"{own}.reduce((sum, entry) => sum + entry.decodedBodySize, 0)"))
 
-    def screenshot(self, path: Path) -> None:
+    def flaws(self, name: str) -> list[str]:
+        """What is wrong with the page as it stands, on a desk by day and on a phone by night.
+
+        That is what sticks out sideways, and what axe (where it is installed) calls serious or critical. With a folder
+        in `PICTURES`, a picture of each is left there.
+        """
+        found = []
+        for width, dark in itertools.product((1200, 360), (False, True)) if _PICTURES else ((1200, False), (360, True)):
+            self.resize(width, dark=dark)
+            if _PICTURES:
+                self._photograph(Path(_PICTURES) / f"{name}-{width}-{'dark' if dark else 'light'}.png")
+            if self.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+                found.append(f"{width}: wider than its window")
+            found += [f"{width}: {flaw}" for flaw in self._axe()]
+        return found
+
+    def _axe(self) -> list[str]:
+        if not AXE.exists():
+            return []
+        if not self.evaluate("'axe' in window"):
+            self.evaluate(AXE.read_text("utf-8") + "; true")
+        run = "axe.run(document, { resultTypes: ['violations'] })"
+        rules = json.loads(self.evaluate(f"{run}.then((result) => JSON.stringify(result.violations))"))
+        return [
+            f"{rule['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:300]}"
+            for rule in rules
+            if rule["impact"] in {"serious", "critical"}
+            for node in rule["nodes"]
+        ]
+
+    def _photograph(self, path: Path) -> None:
         """The whole page as a PNG."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         answer = self._send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(answer["data"]))
 

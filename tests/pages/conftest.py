@@ -1,18 +1,16 @@
-"""A browser and a server for page tests; both live as long as the module."""
+"""One browser for all page tests; a server for each, on an empty cloud."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import app as app_module
 from tests.harness.browser import CHROMIUM, NO_CHROMIUM, Page, chromium
-from tests.harness.client import over_http
+from tests.harness.client import over_http, whole_app
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if not CHROMIUM:
         pytest.skip(NO_CHROMIUM)
@@ -23,11 +21,5 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def base_url(cloud: None) -> Iterator[str]:
     """The whole app behind the laptop's gateway, on an empty cloud."""
-    with over_http(app_module.build()) as url:
+    with over_http(whole_app()) as url:
         yield url
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where a test leaves its screenshots."""
-    return tmp_path

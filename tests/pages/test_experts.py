@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,7 +58,6 @@ def test_without_a_token_the_clock_is_all_there_is(page: Page, busy: str) -> Non
     assert "submit" in page.text("#health")
     assert "step_1" in page.text("#health")
     assert page.evaluate("document.querySelector('#inside').hidden")
-    assert page.evaluate("[document.documentElement.lang, Boolean(document.title)]") == ["en", True]
     assert page.complaints == []
 
 
@@ -71,11 +69,8 @@ def test_before_the_first_block_it_says_so(page: Page, dashboard: str) -> None:
     assert "none yet" in page.text("#health")
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-def test_with_a_token_versions_groups_and_reasons_are_seen(
-    page: Page, busy: str, pictures: Path, width: int, dark: bool
-) -> None:
-    page.open(busy, width=width, dark=dark)
+def test_with_a_token_versions_groups_and_reasons_are_seen(page: Page, busy: str) -> None:
+    page.open(busy)
     page.wait_for(READY)
     enter(page, TOKEN)
     page.wait_for("document.querySelectorAll('#submissions tbody tr').length === 1")
@@ -84,9 +79,8 @@ def test_with_a_token_versions_groups_and_reasons_are_seen(
     assert "served" in page.text("#versions")
     assert page.evaluate("document.querySelectorAll('#groups tbody tr').length") == 2
     assert "bad_checkpoint: <b>broken</b>" in page.text("#submissions")
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.bytes_loaded() < SMALL_ENOUGH
-    page.screenshot(pictures / f"experts-{width}.png")
+    assert page.flaws("experts") == []
 
 
 def test_a_wrong_token_is_told_and_forgotten(page: Page, busy: str) -> None:

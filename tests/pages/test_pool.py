@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-import app as app_module
 from chalicelib.kernel import clock, flows
 from chalicelib.pool import store_claims, tasks_epochs
 from tests.harness.browser import Page
-from tests.harness.client import Client, over_http
+from tests.harness.client import Client, over_http, whole_app
 from tests.harness.wallets import wallet
 from tests.pool.world import Pool, add_seeds, at_block, settle
 
@@ -27,7 +26,7 @@ def pool_url(cloud: None, configure: Callable[..., None], monkeypatch: pytest.Mo
     monkeypatch.setattr(flows, "start_or_leave", lambda *_: True)
     at_block(1144 * 320)
     add_seeds()
-    built = app_module.build()
+    built = whole_app()
     pool = Pool(Client(built))
     author, *judges = pool.register("author", "b", "c", "d")
     number = pool.candidate(author)
@@ -74,4 +73,5 @@ def test_a_proof_is_verified_in_the_browser_to_the_last_digit(page: Page, pool_u
     open_page(page, f"{pool_url}/{mount}/dashboard")
 
     assert "the proof holds" in check(page, wallet("author").hotkey)
+    assert page.flaws(mount) == []
     assert "No claim for hotkey" in check(page, wallet("nobody").hotkey)

@@ -25,7 +25,7 @@ function shortModel(row) {
 }
 
 function chooser(row) {
-  const label = `tasks of ${row.miner_hotkey}`;
+  const label = `Show the tasks of ${row.miner_hotkey}`;
   return el("button", { class: "plain", type: "button", "aria-label": label, onclick: () => choose(row.miner_hotkey, null) }, "Show");
 }
 
