@@ -145,6 +145,7 @@ class FetchSettings(Settings, system="experts"):
     fetch_connect_s: float = knob(5.0, "seconds for a connection", minimum=0.1)
     fetch_first_byte_s: float = knob(15.0, "seconds until a server answers", minimum=0.1)
     fetch_min_bps: float = knob(1e6, "bytes per second a server must keep up after ten seconds", minimum=0)
+    fetch_concurrency: int = knob(2, "checkpoints fetched at the same time; of one hotkey never two", minimum=1)
     own_domains: tuple[str, ...] = knob((), "domains of ours that no checkpoint may come from")
     quarantine_bucket: str = knob("experts-quarantine", "bucket of fetched checkpoints")
 

@@ -341,3 +341,18 @@ def next_name(model_version: str) -> str:
 def checkpoint_cap(slice_bytes: int, largest: int, slack: float) -> int:
     """Most bytes that a checkpoint of a slice may have."""
     return min(largest, int(slack * slice_bytes) + 64 * 1024 * 1024)
+
+
+Leases = dict[str, dict[str, Any]]
+
+
+def leased(held: Leases, pubkey: str, lease: dict[str, Any], *, now: float, limit: int) -> Leases | None:
+    """The leases with one more: one per hotkey, `limit` in all, those that ran out left out; None: there is no room."""
+    others = {
+        holder: other
+        for holder, other in held.items()
+        if other["until"] > now and other["submission_id"] != lease["submission_id"]
+    }
+    if pubkey in others or len(others) >= limit:
+        return None
+    return others | {pubkey: lease}

@@ -18,7 +18,7 @@
 | 15 | the submission queue's estimate      | QUEUE/STATS                   | -           | 1 write          |
 | 16 | is a published object still there    | the bucket                    | ≤ 60 s      | 1 head a minute  |
 
-What closed rounds owe (12) stands in `store_merges`.
+What rounds end with (12, 18) stands in `store_merges`, who fetches now (17) in `store_slots`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A part of Experts' access patterns: the merges that closed rounds owe.
+"""A part of Experts' access patterns: rounds that end, and the merges that closed ones owe.
 
-| #  | question             | key            | consistency | cost             |
-|----|----------------------|----------------|-------------|------------------|
-| 12 | merges that are owed | MERGES/{cycle} | strong      | 1 query or write |
+| #  | question                 | key            | consistency | cost             |
+|----|--------------------------|----------------|-------------|------------------|
+| 12 | merges that are owed     | MERGES/{cycle} | strong      | 1 query or write |
+| 18 | since when it is over    | OVER/{cycle}   | conditional | 1 write          |
 """
 
 from __future__ import annotations
@@ -48,3 +49,13 @@ def next_merge_attempt(cycle: int, seen: int) -> bool:
 
 def merge_done(cycle: int, outcome: str) -> None:
     table.update("MERGES", f"{cycle:012d}", "SET #state = :outcome", outcome=outcome)
+
+
+def over_since(cycle: int) -> float:
+    """18: when a round was first seen past its submit phase."""
+    now = clock.now()
+    try:
+        table.put_new({"pk": "OVER", "sk": f"{cycle:012d}", "since": now, "ttl": int(now) + KEPT_SECONDS})
+    except ConditionFailed as known:
+        return float((known.old or {})["since"])
+    return now

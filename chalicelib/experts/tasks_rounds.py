@@ -7,7 +7,7 @@ from typing import Any
 from chalicelib.kernel import chain, clock, codec, flows
 from chalicelib.kernel.wire import Item
 
-from . import domain, store, store_merges, tasks_evaluation, tasks_merging, tasks_publishing
+from . import domain, store, store_merges, tasks_evaluation, tasks_merging, tasks_publishing, tasks_slots
 from .checkpoints import Unacceptable
 from .contracts import ExpertsSettings
 
@@ -26,7 +26,7 @@ def clockwork() -> domain.Cycle:
 
 
 def begin(submission_id: str) -> Item:
-    """What the flow does first: fetch, or go on with what was fetched before, or nothing any more."""
+    """What the flow does first: fetch or wait for its turn, or go on with what was fetched, or nothing any more."""
     item = store.submission(submission_id)
     if item["state"] in domain.FINAL:
         return {"submission_id": submission_id, "go": "stop"}
@@ -34,6 +34,8 @@ def begin(submission_id: str) -> Item:
     version = _base(item)
     if item.get("raw_etag"):
         return {"submission_id": submission_id, "go": "validate"}
+    if not tasks_slots.take(item["pubkey"], submission_id):
+        return {"submission_id": submission_id, "go": "wait"}
     settings = ExpertsSettings.current()
     size = version["blocks"][f"group_{item['group']}"]["bytes"]
     store.move(submission_id, domain.FETCHING)
@@ -62,7 +64,8 @@ def _base(item: Item) -> Item:
 
 
 def validate(submission_id: str, fetched: Item | None) -> None:
-    """Note what was fetched, then look into it."""
+    """Note what was fetched, let the next one fetch, then look into it."""
+    tasks_slots.give_back(submission_id)
     item = store.submission(submission_id)
     if fetched:
         raw = {"raw_etag": fetched["etag"], "raw_bytes": fetched["bytes"], "content_hash": fetched["sha256"]}
@@ -101,6 +104,7 @@ def _seed(cycle: int) -> str:
 
 def refuse(submission_id: str, error: str, cause: str) -> None:
     """The end of a flow that did not get through: the miner's fault is told by code, ours as a failure."""
+    tasks_slots.give_back(submission_id)
     kind, _, reason = _message(cause).partition(": ")
     if error == "Unacceptable":
         store.move(submission_id, domain.REJECTED, code=kind, reason=reason)
@@ -133,7 +137,7 @@ def close_rounds() -> None:
     for cycle, members in sorted(cycles.items()):
         if _is_over(cycle, head.block):
             _start_held(members)
-            if all(_is_settled(item) for item in members):
+            if _are_settled(cycle, members):
                 _close(cycle, head.block, members)
     _start_merges()
 
@@ -151,14 +155,20 @@ def _start_held(members: list[Item]) -> None:
                 flows.start_or_leave(SUBMISSIONS, item["submission_id"], {"submission_id": item["submission_id"]})
 
 
-def _is_settled(item: Item) -> bool:
-    """Final, or silent for longer than an evaluation may take: then it fails, so that the round can end."""
-    if item["state"] in domain.FINAL:
+def _are_settled(cycle: int, members: list[Item]) -> bool:
+    """All final, or silent for longer than an evaluation may take: then they fail, so that the round can end. The
+    phase's own time does not count: who waited for a slot or for the phase's end has not begun.
+    """
+    unsettled = [item for item in members if item["state"] not in domain.FINAL]
+    if not unsettled:
         return True
-    if clock.now() - item["updated_at"] <= ExpertsSettings.current().eval_timeout_s:
-        return False
-    store.move(item["submission_id"], domain.FAILED, code="evaluation_timeout", reason="the evaluation took too long")
-    return True
+    over_since = store_merges.over_since(cycle)
+    longest = ExpertsSettings.current().eval_timeout_s
+    silent = [item for item in unsettled if clock.now() - max(item["updated_at"], over_since) > longest]
+    for item in silent:
+        reason = "the evaluation took too long"
+        store.move(item["submission_id"], domain.FAILED, code="evaluation_timeout", reason=reason)
+    return len(silent) == len(unsettled)
 
 
 def _close(cycle: int, block: int, members: list[Item]) -> None:

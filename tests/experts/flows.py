@@ -31,6 +31,9 @@ def walk(machine: str, event: dict[str, Any]) -> list[str]:
         passed.append(name)
         if state["Type"] in {"Succeed", "Fail"}:
             return passed
+        if state["Type"] == "Wait":
+            name = state["Next"]
+            continue
         if state["Type"] == "Choice":
             name = chosen(state, event)
             continue

@@ -24,6 +24,8 @@ RULES = "submissions:test_a_checkpoint_that_breaks_a_rule_is_rejected_with_the_r
 ANSWERS = "fetching:test_other_answers_are_the_end"
 URLS = "addresses:test_everything_else_is_refused"
 PRIVATE = "addresses:test_a_private_address_is_seen_in_every_disguise"
+SLOT = "slots:test_a_hotkey_has_one_slot_until_its_fetch_is_over"
+SLOTS = "slots:test_no_more_than_a_few_fetch_at_once"
 LOSSES = "submissions:test_losses_that_cannot_be_are_rejected"
 
 MODELS = [
@@ -114,6 +116,13 @@ FETCHING = [
     experts("tasks_fetching", "an end", '        if left <= 0:\n            raise Unacceptable("too_slow", f"the checkpoint',
             '        if False:\n            raise Unacceptable("too_slow", f"the checkpoint',
             "fetching:test_the_whole_fetch_has_an_end"),
+    experts("domain", "one fetch per hotkey", "if pubkey in others or", "if", SLOT),
+    experts("domain", "fetches at once", "or len(others) >= limit:", "or False:", SLOTS),
+    experts("domain", "a lease ends", 'if other["until"] > now and', "if", "slots:test_a_slot_outlives_a_dead_flow"),
+    experts("store_slots", "nobody was faster", '"attribute_not_exists(#turn) OR #turn = :turn"', '":turn = :turn"', SLOTS),
+    experts("tasks_rounds", "a refused fetch is over", "    tasks_slots.give_back(submission_id)\n    kind,", "    kind,", SLOT),
+    experts("tasks_rounds", "a fetch is over", "    tasks_slots.give_back(submission_id)\n    item =", "    item =",
+            "slots:test_who_waited_fetches_when_a_fetch_is_over"),
 ]  # fmt: skip
 
 REQUESTS = [
@@ -170,8 +179,10 @@ ROUNDS = [
             "submissions:test_a_checkpoint_of_a_retired_version_is_told_so"),
     experts("tasks_rounds", "the block is past", "if _is_over(cycle, head.block):", "if True:",
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
-    experts("tasks_rounds", "all are final", "if all(_is_settled(item) for item in members):", "if True:",
+    experts("tasks_rounds", "all are final", "if _are_settled(cycle, members):", "if True:",
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
+    experts("tasks_rounds", "time from the end on", 'max(item["updated_at"], over_since)', 'item["updated_at"]',
+            "rounds:test_what_was_held_for_the_end_of_the_phase_is_not_given_up_at_once"),
     experts("tasks_rounds", "once", 'if owed is None or owed["state"] != store_merges.OWED:', "if owed is None:",
             "rounds:test_a_merge_killed_anywhere_leaves_one_whole_version_and_can_be_repeated"),
 ]  # fmt: skip

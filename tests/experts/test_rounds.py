@@ -49,9 +49,11 @@ def test_a_submission_that_never_ends_does_not_hold_the_round(
     served: World, files: Files, freeze: Callable[[float], None]
 ) -> None:
     submission_id = hand_in(served, "x.safetensors")
-    freeze(NOW + 301)
-    served.at(START + 26)
-    tasks_rounds.close_rounds()
+    for seconds, state in ((1000, "accepted"), (1300, "accepted"), (1301, "failed")):
+        freeze(NOW + seconds)
+        served.at(START + 26)
+        tasks_rounds.close_rounds()
+        assert store.submission(submission_id)["state"] == state
 
     found = served.get(f"/submission/{submission_id}").json
     assert (found["state"], found["code"], found["rank_score"]) == ("failed", "evaluation_timeout", 0.0)
@@ -251,3 +253,17 @@ def test_what_a_later_version_took_over_outlives_the_version_that_made_it(
     left = [entry["Key"].rpartition("/")[2] for entry in store.models().list(f"models/{first}/")]
     assert left == ["group_1.safetensors", "rest.safetensors", "shared.safetensors"]
     tasks_publishing.verify(store.current() or {})
+
+
+def test_what_was_held_for_the_end_of_the_phase_is_not_given_up_at_once(
+    served: World, freeze: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.configure(EXPERTS_EVAL_START="validate")
+    submission_id = hand_in(served, "x.safetensors")
+    started: set[str] = set()
+    monkeypatch.setattr(flows, "start_or_leave", lambda _machine, name, _payload: started.add(name))
+    freeze(NOW + 900)
+    served.at(START + 26)
+    tasks_rounds.close_rounds()
+
+    assert (started, store.submission(submission_id)["state"]) == ({submission_id}, "accepted")
