@@ -175,6 +175,22 @@ def test_a_copy_tells_the_checksum_that_was_asked_for(emulator: Emulator) -> Non
     assert "ChecksumSHA256" not in s3.copy_object(**asked)["CopyObjectResult"]
 
 
+def test_an_upload_in_parts_tells_the_checksum_of_the_whole(emulator: Emulator) -> None:
+    s3, start = emulator.client("s3"), b"\0" * (5 << 20)
+    s3.create_bucket(Bucket="wholes")
+    s3.put_object(Bucket="wholes", Key="start", Body=start)
+    wanted = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+    upload = {"Bucket": "wholes", "Key": "a"}
+    upload |= {"UploadId": s3.create_multipart_upload(**upload, **wanted)["UploadId"]}
+    copied = s3.upload_part_copy(**upload, PartNumber=1, CopySource="wholes/start")["CopyPartResult"]["ETag"]
+    sent = s3.upload_part(**upload, PartNumber=2, Body=b"123456789")["ETag"]
+    parts = [{"PartNumber": 1, "ETag": copied}, {"PartNumber": 2, "ETag": sent}]
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, ChecksumType="FULL_OBJECT")
+
+    told = s3.head_object(Bucket="wholes", Key="a", ChecksumMode="ENABLED")
+    assert (told["ChecksumCRC64NVME"], told["ChecksumType"]) == ("2Cx3jK5cd8E=", "FULL_OBJECT")
+
+
 def test_expressions_mean_the_same_when_they_come_again(emulator: Emulator) -> None:
     tables = emulator.client("dynamodb")
     tables.create_table(
