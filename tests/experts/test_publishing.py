@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import moto.s3.models
 import pytest
 
-from chalicelib.experts import store, tasks_composing, tasks_publishing
+from chalicelib.experts import slices, store, tasks_composing, tasks_publishing
 from chalicelib.experts.tensors import BrokenFile
-from chalicelib.kernel import aws
+from chalicelib.kernel import aws, multipart
 from chalicelib.kernel.errors import Conflict, Refusal
 from tests.experts import models
 from tests.experts.conftest import NOW, World
@@ -39,9 +40,19 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return found
 
 
-def big(*, stacked: bool = False, dtype: str = "BF16") -> models.Model:
-    """Experts of 6 MiB each (three projections of 2 MiB), or slabs of 4 and 2 MiB where they are stacked."""
-    return models.model(dtype=dtype, hidden=1024, width=1024, stacked=stacked)
+@pytest.fixture
+def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sizes a 64th, storage's smallest part too: what takes 6 MiB elsewhere takes 96 KiB here."""
+    for owner, name in (
+        (slices, "SMALLEST_PART"), (multipart, "SMALLEST_PART"), (moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE"),
+        (tasks_composing, "SMALL"), (tasks_publishing, "SMALL"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, getattr(owner, name) // 64)
+
+
+def big(*, stacked: bool = False, side: int = 128) -> models.Model:
+    """Experts of 96 KiB each (three projections of 32 KiB), or slabs of 64 and 32 KiB where they are stacked."""
+    return models.model(dtype="BF16", hidden=side, width=side, stacked=stacked)
 
 
 def expert_parts(source: models.Model, group: str) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
@@ -68,7 +79,7 @@ def stored(part: dict[str, Any]) -> bytes:
 
 
 def test_large_experts_are_copied_by_storage_and_only_headers_are_sent(world: World, spent: dict[str, int]) -> None:
-    source = big()
+    source = big(side=1024)
     manifest = world.publish(source)
     sent = spent["sent"] - len(source.raw)
 
@@ -86,7 +97,7 @@ def test_large_experts_are_copied_by_storage_and_only_headers_are_sent(world: Wo
     assert sent - small < 100_000
 
 
-def test_stacked_experts_come_apart_and_the_full_model_stays_stacked(world: World) -> None:
+def test_stacked_experts_come_apart_and_the_full_model_stays_stacked(world: World, scaled: None) -> None:
     source = big(stacked=True)
     manifest = world.publish(source)
 
@@ -97,7 +108,7 @@ def test_stacked_experts_come_apart_and_the_full_model_stays_stacked(world: Worl
     assert models.parts_of(stored(manifest["full"])) == source.parts
 
 
-def test_reading_gives_the_same_hash_as_storage(world: World) -> None:
+def test_reading_gives_the_same_hash_as_storage(world: World, scaled: None) -> None:
     source = big()
     by_storage = world.publish(source)
     world.configure(EXPERTS_SLICE_HASH_WAY="stream")
@@ -238,7 +249,7 @@ STEPS = {
 @pytest.mark.parametrize("place", STEPS)
 @pytest.mark.parametrize("after", [False, True])
 def test_a_publication_killed_anywhere_leaves_the_old_or_the_new_version_whole(
-    served: World, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
+    served: World, scaled: None, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
 ) -> None:
     served.configure(EXPERTS_COPY_THREADS="1")
     source = big()
@@ -280,7 +291,7 @@ def open_uploads() -> list[str]:
 
 
 def test_what_was_built_before_a_crash_is_not_built_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, spent: dict[str, int]
+    world: World, scaled: None, monkeypatch: pytest.MonkeyPatch, spent: dict[str, int]
 ) -> None:
     source = big()
     owner, name = STEPS["full"]
@@ -316,7 +327,7 @@ def test_a_source_that_changes_meanwhile_is_never_mixed(world: World, tiny: mode
     assert store.current() is None
 
 
-def test_storage_copies_exactly_the_version_that_was_planned(world: World) -> None:
+def test_storage_copies_exactly_the_version_that_was_planned(world: World, scaled: None) -> None:
     asked: list[dict[str, Any]] = []
     events = aws.client("s3", 600.0).meta.events
     name = "provide-client-params.s3.UploadPartCopy"
