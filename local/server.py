@@ -67,6 +67,12 @@ class GatewayTask(Task):  # type: ignore[misc]  # waitress has no types
 
     complete = True
 
+    def set_close_on_finish(self) -> None:
+        """An answer that has no body ends with its head: a client that wants to go on may."""
+        asked = self.request.headers.get("CONNECTION", "").lower()
+        if self.has_body or self.version == "1.0" or asked == "close":
+            super().set_close_on_finish()
+
     def execute(self) -> None:
         parsed = self.request
         request = Request(

@@ -40,6 +40,7 @@ def _client(service: str, read_seconds: float | None) -> Any:
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=50,
         signature_version="s3v4" if service == "s3" else None,
+        request_checksum_calculation="when_required",
         s3={"addressing_style": "path" if endpoint("s3") else "virtual"} if service == "s3" else None,
         inject_host_prefix=not endpoint(service),
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.experts import tasks_evaluation
+from chalicelib.experts import tasks_evaluation, tensors
 from tests.experts import models
 from tests.experts.conftest import MINER, PHASES, START, TOKEN, submission
 from tests.harness.laptop import ROOT, Laptop, eventually
@@ -125,6 +125,8 @@ def test_a_download_goes_on_where_it_stopped_and_is_checked(
     raw = out.read_bytes()
     assert models.digest(raw) == told["content_hash"]
     assert models.parts_of(raw) == {name: published.parts[name] for name in published.names("1")}
+    header = raw[8 : 8 + tensors.header_length(raw[:8], len(raw))]
+    assert tensors.directory(header, len(raw)).metadata["base_model"] == "model"
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 

@@ -11,12 +11,13 @@ from infra import gateway
 
 
 @pytest.mark.parametrize("kind", sorted(gateway.responses()))
-def test_every_refusal_has_a_detail_a_code_an_id_and_cors(kind: str) -> None:
+def test_every_refusal_has_a_detail_a_code_an_id_and_cors_and_is_not_kept(kind: str) -> None:
     response = gateway.responses()[kind]
     body = json.loads(response["body"].replace("$context.error.messageString", '"told"'))
     assert set(body) == {"detail", "code"}
     assert response["headers"]["Access-Control-Allow-Origin"] == "'*'"
     assert response["headers"]["X-Request-Id"] == "context.requestId"
+    assert response["headers"]["Cache-Control"] == "'no-store'"
 
 
 def test_an_unknown_path_is_a_404_and_a_large_body_a_413() -> None:

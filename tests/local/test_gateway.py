@@ -52,6 +52,7 @@ def assert_refused(answer: Answer, status: int, code: str) -> None:
     headers = dict(answer.headers)
     assert headers["Content-Type"] == "application/json"
     assert headers["Access-Control-Allow-Origin"] == "*"
+    assert headers["Cache-Control"] == "no-store"
     assert len(headers["X-Request-Id"]) == 32
 
 

@@ -36,6 +36,8 @@ class Running:
     def _handle(self, event: dict[str, Any]) -> dict[str, Any]:
         self.seen.append(event)
         self.entered.set()
+        if event["headers"].get("If-None-Match"):
+            return {"statusCode": 304, "headers": {"ETag": '"1"'}, "body": ""}
         if self.hold:
             self.hold.wait(TIMEOUT)
         return {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": "hello"}
@@ -209,3 +211,12 @@ def test_a_crash_of_the_gateway_itself_is_an_answer_too() -> None:
     assert (reply.status, json.loads(reply.read())["code"]) == (502, "function_failed")
     connection.close()
     server.stop()
+
+
+def test_after_an_answer_without_body_the_connection_goes_on_unless_the_client_ends_it(running: Running) -> None:
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n"
+
+    received = running.exchange(asked + b"\r\n" + asked + b"Connection: close\r\n\r\n" + asked + b"\r\n")
+
+    closing = [b"Connection: close" in answer for answer in received.split(b"HTTP/1.1 304 ")[1:]]
+    assert closing == [False, True]
