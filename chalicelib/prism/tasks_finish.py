@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chalicelib.kernel import clock
+from chalicelib.kernel.errors import Conflict, NotFound
 from chalicelib.kernel.tables import until_decided
 
 from . import attribution, domain, store, store_commit, store_families, store_review
@@ -229,7 +230,11 @@ def resolve(hold_id: str, resolution: Resolution) -> dict[str, Any]:
         hold = store_families.pending_hold(hold_id)
         submission = store.get_reviewed(hold.submission_id)
         end = _rejected if domain.is_rejection(resolution) else _resolved
-        ending, answer = end(hold, submission, resolution)
+        try:
+            ending, answer = end(hold, submission, resolution)
+        except (Conflict, NotFound):
+            store_families.pending_hold(hold_id)  # what stands in the way may be what a faster operator founded
+            raise
         store_commit.commit(submission, ending)
         return answer
 

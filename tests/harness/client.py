@@ -16,6 +16,8 @@ from chalicelib.kernel.http import App
 from local.gateway import Gateway, Request
 from local.server import Server
 
+_OF_ONE_TEST = {"PYTEST_CURRENT_TEST", "CLOCK_FROZEN_AT"}
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -51,12 +53,12 @@ class Client:
 
 
 def whole_app() -> App:
-    """The app with the mounts of the environment; building it is most of a small test's time, so each is built once."""
-    return _built(os.environ.get("MOUNTS"))
+    """The app of the environment's settings; building it is most of a small test's time, so each is built once."""
+    return _built(frozenset(item for item in os.environ.items() if item[0] not in _OF_ONE_TEST))
 
 
-@functools.cache
-def _built(_mounts: str | None) -> App:
+@functools.lru_cache(maxsize=16)
+def _built(_settings: frozenset[tuple[str, str]]) -> App:
     return app_module.build()
 
 

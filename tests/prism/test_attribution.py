@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.prism import store
 from tests.harness.race import all_at_once
 from tests.harness.wallets import Wallet
 from tests.prism.machine import GOOD, Machines
@@ -295,6 +296,22 @@ def test_of_two_operators_one_is_too_late(prism: Prism, machines: Machines) -> N
     replies = all_at_once([lambda: prism.resolve(hold["id"], "new", "new")] * 6)
     assert sorted(reply.status for reply in replies) == [200] + [404] * 5
     assert len(prism.get("/v1/architectures")) == 2
+
+
+def test_who_finds_the_family_that_a_faster_operator_founded_is_too_late(
+    prism: Prism, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    founded(prism, machines)
+    hold = held(prism, machines)
+    read, faster = store.get_reviewed, []
+
+    def overtaken(submission_id: str) -> Any:
+        monkeypatch.setattr(store, "get_reviewed", read)
+        faster.append(prism.resolve(hold["id"], "new", "new").status)
+        return read(submission_id)
+
+    monkeypatch.setattr(store, "get_reviewed", overtaken)
+    assert (prism.resolve(hold["id"], "new", "new").status, faster) == (404, [200])
 
 
 def test_parallel_resolutions_of_one_architecture_found_it_once(
