@@ -32,6 +32,7 @@ for name, group in (
 _CLIENT_VERSION = "2.0.2"
 
 Url = Annotated[str | None, typer.Option(help="Base URL of the mount; default: the laptop's.")]
+Address = Annotated[str, typer.Argument(help="SS58 address of the hotkey.")]
 Account = Annotated[str, typer.Option("--github-account", help="GitHub account that owns the gist.")]
 GistId = Annotated[str, typer.Option("--gist-id", help="The gist with the artifact.")]
 CreatedAt = Annotated[str, typer.Option("--created-at", help="The gist's creation time; default: GitHub is asked.")]
@@ -64,7 +65,7 @@ def list_keys() -> None:
 
 
 @api_key.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `api-key list` shows it.")]) -> None:
     """A revoked key opens nothing from now on."""
     cloud.connect()
     if not store.revoke_api_key(key_id):
@@ -73,7 +74,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 
 @validator.command("add")
-def add_validator(hotkey: str, name: Annotated[str, typer.Option(help="Shown to everybody.")]) -> None:
+def add_validator(hotkey: Address, name: Annotated[str, typer.Option(help="Shown to everybody.")]) -> None:
     """Let a validator connect."""
     cloud.connect()
     store.add_validator(_address(hotkey), name)
@@ -81,7 +82,7 @@ def add_validator(hotkey: str, name: Annotated[str, typer.Option(help="Shown to 
 
 
 @validator.command("remove")
-def remove_validator(hotkey: str) -> None:
+def remove_validator(hotkey: Address) -> None:
     """Take a validator off the list; a session that is open ends with its next silence."""
     cloud.connect()
     if not store.remove_validator(_address(hotkey)):
@@ -98,7 +99,7 @@ def list_validators() -> None:
 
 
 @ban.command("add")
-def add_ban(hotkey: str, reason: Annotated[str, typer.Option(help="Kept with the ban.")]) -> None:
+def add_ban(hotkey: Address, reason: Annotated[str, typer.Option(help="Kept with the ban.")]) -> None:
     """Ban a miner: no submissions, no place in queues, no weight."""
     cloud.connect()
     store.ban(_address(hotkey), reason, os.environ.get("USER", "operator"))
@@ -107,7 +108,7 @@ def add_ban(hotkey: str, reason: Annotated[str, typer.Option(help="Kept with the
 
 
 @ban.command("remove")
-def remove_ban(hotkey: str) -> None:
+def remove_ban(hotkey: Address) -> None:
     """Lift a ban."""
     cloud.connect()
     if not store.unban(_address(hotkey)):

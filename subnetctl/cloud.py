@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,17 @@ def api_url(given: str | None, mount: str) -> str:
     return str(running["api_url"]).rstrip("/") + prefixes[mount].rstrip("/")
 
 
-def chain_file() -> Path | None:
-    """The file that the laptop's chain is read from; None where the chain is a live one."""
+def change_chain_file(change: Callable[[Any], Any]) -> None:
+    """The laptop's chain with a change in it: whole or not at all; a link to the sample ceases to be one."""
     kind, _, place = KernelSettings.current().chain_source.partition(":")
-    if kind == "file":
-        return Path(place)
-    return None if kind else state_dir() / "chain.json"
+    if kind not in {"", "file"}:
+        terminal.refuse("this needs CHAIN_SOURCE=file:PATH", code="not_local")
+    path = Path(place) if kind else state_dir() / "chain.json"
+    try:
+        content = change(json.loads(path.read_text("utf-8")))
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        draft.replace(path)
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        terminal.refuse(f"the chain file {path} cannot be changed: {error}", code="bad_chain_file")
+    terminal.say(f"the laptop's chain is {path}")

@@ -16,6 +16,7 @@ EXAMPLES = {
     "explain": "explain nonce_used",
     "sign": f"sign /weights --system leoma {_ME} --curl --url https://api.example.org/leoma",
     "chain sync": "chain sync",
+    "chain commit": f"chain commit bitrecs GIST_COMMIT:SHA256_OF_THE_ARTIFACT {_ME}",
     "prism submit": f"prism submit my-model/ {_ME} --url https://api.example.org/prism",
     "prism process": "prism process",
     "prism holds": "prism holds --status pending",

@@ -33,7 +33,7 @@ _DAY = 24 * 3600
 @app.command()
 def publish(
     model: Annotated[str, typer.Option(help="A .safetensors file, a folder of shards, or s3://bucket/key.")],
-    assignment: Annotated[Path, typer.Option(help="JSON: group → layer → [[local, global], …].")],
+    assignment: Annotated[Path, typer.Option(help="JSON: group → layer → pairs of local and global ids.")],
     version: Annotated[str, typer.Option(help="Name of the version, such as step_1000.")],
     block: Annotated[int, typer.Option(help="Chain block of the version; higher than the served one's.", min=0)],
     base_model: Annotated[str, typer.Option(help="Name of the base model, for the files; default: the model's.")] = "",
@@ -125,27 +125,13 @@ def _move_chain(clockwork: domain.Cycle, to: str) -> None:
     kernel = KernelSettings.current()
     if kernel.environment == "production" or kernel.stage != "local":
         terminal.refuse("--set works in local mode only", code="not_local")
-    path = cloud.chain_file()
-    if path is None:
-        terminal.refuse("--set needs CHAIN_SOURCE=file:PATH", code="not_local")
     flows.invoke("chain-tick", {"run": "chain"})
     head = chain.head()
     block = head.block if head else 0
     if clockwork.at(block).name != to:
-        _move_chain_file(path, clockwork.next_start(to, block))
+        there = {"block": clockwork.next_start(to, block), "block_at": int(time.time())}
+        cloud.change_chain_file(lambda content: content | there)
         flows.invoke("chain-tick", {"run": "chain"})
-
-
-def _move_chain_file(path: Path, block: int) -> None:
-    """Whole or not at all; where the file is a link to the sample, a file of its own takes the link's place."""
-    try:
-        content = json.loads(path.read_text("utf-8")) | {"block": block, "block_at": int(time.time())}
-        draft = path.with_name(f".{path.name}.draft")
-        draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        draft.replace(path)
-    except (OSError, ValueError, TypeError) as error:
-        terminal.refuse(f"the chain file {path} cannot be moved on: {error}", code="bad_chain_file")
-    terminal.say(f"the laptop's chain is {path}")
 
 
 @app.command()
@@ -191,7 +177,11 @@ def submit(
 
 
 @app.command()
-def status(submission_id: str, url: Url = None, bearer: Token = None) -> None:
+def status(
+    submission_id: Annotated[str, typer.Argument(help="As `experts submit` printed it.")],
+    url: Url = None,
+    bearer: Token = None,
+) -> None:
     """What became of a submission."""
     experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token())
     answer = experts.submission(submission_id)
@@ -220,7 +210,7 @@ def versions() -> None:
 
 
 @app.command()
-def rollback(version_id: str) -> None:
+def rollback(version_id: Annotated[str, typer.Argument(help="As `experts versions` shows it.")]) -> None:
     """Serve an older version again."""
     cloud.connect()
     target, served = store.version(version_id), store.current()

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import shlex
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +16,9 @@ import typer
 
 from chalicelib.kernel import flows
 from chalicelib.kernel.errors import Refusal
-from chalicelib.kernel.settings import SettingError
+from chalicelib.kernel.settings import KernelSettings, SettingError
 
-from . import api, cloud, costs, examples, remedies, signing, terminal, wallets
-from .doctor import examine
+from . import api, cloud, examples, remedies, signing, terminal, wallets
 
 _FEW = 10
 SYSTEMS = ("prism", "pool", "experts", "bitrecs", "leoma")
@@ -39,6 +39,36 @@ def chain_sync() -> None:
     cloud.connect()
     outcome = {"chain": flows.invoke("chain-tick", {"run": "chain"})} | _on_every_system("chain")
     terminal.result(outcome, human="the chain is copied")
+
+
+@chain.command("commit")
+def chain_commit(
+    system: Annotated[str, typer.Argument(help="The subnet: prism, pool, experts, bitrecs or leoma.")],
+    data: Annotated[str, typer.Argument(help="What the commitment says.")],
+    wallet_name: wallets.WalletName = wallets.DEFAULT_NAME,
+    hotkey: wallets.HotkeyName = wallets.DEFAULT_NAME,
+    wallet_path: wallets.WalletPath = wallets.DEFAULT_PATH,
+) -> None:
+    """Local mode: put a hotkey's commitment on the laptop's chain, and copy the chain."""
+    from chalicelib.kernel import chain as copied  # noqa: PLC0415 - few commands read it
+
+    if system not in SYSTEMS:
+        terminal.refuse(f"a subnet is one of {', '.join(SYSTEMS)}, not {system}", code="unknown_system")
+    address = wallets.load(wallet_name, hotkey, wallet_path).address
+    cloud.connect()
+    if KernelSettings.current().stage != "local":
+        terminal.refuse("on a live chain a commitment is a transaction of your own: use btcli", code="not_local")
+    flows.invoke("chain-tick", {"run": "chain"})
+    head = copied.head()
+    made = {"hotkey": address, "block": head.block if head else 0, "data": data}
+
+    def with_commitment(content: Any) -> Any:
+        content["subnets"][system].setdefault("commitments", []).append(made)
+        return content
+
+    cloud.change_chain_file(with_commitment)
+    flows.invoke("chain-tick", {"run": "chain"})
+    terminal.result(made, human=f"{address} has committed at block {made['block']}")
 
 
 @app.command()
@@ -66,6 +96,8 @@ def cost(
     kept_gb: Annotated[float, typer.Option(min=0, help="What the tables have grown to.")] = 20,
 ) -> None:
     """What a month on AWS costs, line by line, from budgets that tests assert. Asks nobody, needs no account."""
+    from . import costs  # noqa: PLC0415 - no other command needs it
+
     wanted = system or list(SYSTEMS)
     if unknown := set(wanted) - set(SYSTEMS):
         terminal.refuse(f"--system takes {', '.join(SYSTEMS)}, not {', '.join(sorted(unknown))}", code="unknown_system")
@@ -101,6 +133,8 @@ def doctor(
 
     With --url and no credentials of its operator, that is the API, both clocks and the version.
     """
+    from .doctor import examine  # noqa: PLC0415 - no other command needs the chain
+
     running = cloud.laptop()
     reachable = cloud.is_given() or running is not None or url is None
     if reachable:
@@ -179,26 +213,23 @@ def _on_every_system(command: str) -> dict[str, Any]:
     return {system: future.result() for system, future in running.items()}
 
 
-def tree() -> Any:
-    """Every command, with an example each."""
-    _add_systems()
+def tree(words: Sequence[str] = ()) -> Any:
+    """Every command that the words may mean, with an example each; a system is imported only when it may be meant."""
+    first = next((word for word in words if not word.startswith("-")), "")
+    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands} | {"chain"}
+    for system in (first,) if first in SYSTEMS else () if first in own else SYSTEMS:
+        app.add_typer(importlib.import_module(f"subnetctl.{system}").app, name=system)
     root = typer.main.get_command(app)
     examples.add_to(root)
     return root
 
 
-def _add_systems() -> None:
-    for system in SYSTEMS:
-        if (Path(__file__).parent / f"{system}.py").is_file():
-            app.add_typer(importlib.import_module(f"subnetctl.{system}").app, name=system)
-
-
 def main() -> None:
     """Run one command; every refusal ends non-zero."""
-    arguments = [word for word in sys.argv[1:] if word not in {"--json", "--json-output"}]
+    arguments = [wallets.named_alike(word) for word in sys.argv[1:] if word not in {"--json", "--json-output"}]
     if len(arguments) < len(sys.argv) - 1:
         terminal.ask_for_json()
-    command = tree()
+    command = tree(arguments)
     try:
         command(args=arguments, prog_name="subnetctl")
     except Refusal as refusal:

@@ -23,6 +23,7 @@ veto = typer.Typer(no_args_is_help=True, help="What is known of the claim contra
 app.add_typer(ban, name="ban")
 app.add_typer(veto, name="veto")
 
+Address = Annotated[str, typer.Argument(help="SS58 address of the hotkey.")]
 Url = Annotated[str | None, typer.Option("--url", help="Base URL of the mount; default: the laptop's.")]
 _BUSY, _NONE = 400, 404
 _PAUSE_SECONDS = 5
@@ -114,13 +115,13 @@ def _say_published(epoch: int) -> None:
 
 
 @ban.command("add")
-def ban_add(hotkey: str) -> None:
+def ban_add(hotkey: Address) -> None:
     """Refuse a miner from its next request on."""
     _set_ban(hotkey, banned=True)
 
 
 @ban.command("remove")
-def ban_remove(hotkey: str) -> None:
+def ban_remove(hotkey: Address) -> None:
     """Let a miner in again."""
     _set_ban(hotkey, banned=False)
 

@@ -152,7 +152,7 @@ def holds(
 
 @app.command()
 def resolve(
-    hold_id: str,
+    hold_id: Annotated[str, typer.Argument(help="As `prism holds` shows it.")],
     architecture: Annotated[str, typer.Option(help="new, existing, transfer or reject.")],
     training: Annotated[str, typer.Option(help="new, existing, transfer, reject or none.")] = "none",
     architecture_id: Annotated[str | None, typer.Option(help="The family that is meant.")] = None,

@@ -10,16 +10,6 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
 from rich.text import Text
 
 from . import remedies
@@ -58,6 +48,8 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
     if _Mode.json:
         sys.stdout.write(json.dumps(list(found)) + "\n")
         return
+    from rich.table import Table  # noqa: PLC0415 - most commands print no table
+
     names = list(columns)
     table = Table(box=None, header_style="bold")
     for name in names:
@@ -96,8 +88,17 @@ def refuse(text: str, *, code: str = "refused") -> NoReturn:
 @contextmanager
 def progress(label: str, total: float | None, *, of_bytes: bool = False) -> Iterator[Any]:
     """A bar on stderr while something long runs; the caller advances it with the yielded function."""
+    from rich.progress import (  # noqa: PLC0415 - few commands take long
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )  # fmt: skip
+
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn()]
     columns += [DownloadColumn(), TransferSpeedColumn()] if of_bytes else [TextColumn("{task.completed}/{task.total}")]
     with Progress(*columns, TimeRemainingColumn(), console=words, transient=True) as bar:
-        task: TaskID = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda amount: bar.advance(task, amount)

@@ -17,16 +17,15 @@ from . import terminal
 _SEED_BYTES = 32
 _ED25519_CRYPTO_TYPE = 0
 
-WalletName = Annotated[
-    str, typer.Option("--wallet-name", "--name", "--wallet.name", "--wallet_name", help="Name of the wallet.")
-]
-WalletPath = Annotated[
-    Path, typer.Option("--wallet-path", "-p", "--wallet.path", "--wallet_path", help="Folder of the wallets.")
-]
-HotkeyName = Annotated[
-    str,
-    typer.Option("--hotkey", "-H", "--wallet-hotkey", "--wallet.hotkey", "--wallet_hotkey", help="Name of the hotkey."),
-]
+WalletName = Annotated[str, typer.Option("--wallet-name", "--name", help="Name of the wallet.")]
+WalletPath = Annotated[Path, typer.Option("--wallet-path", "-p", help="Folder of the wallets.")]
+HotkeyName = Annotated[str, typer.Option("--hotkey", "-H", help="Name of the hotkey.")]
+# What btcli also calls them; taken everywhere, and in no help.
+OTHER_NAMES = {
+    "--wallet.name": "--wallet-name", "--wallet_name": "--wallet-name",
+    "--wallet.path": "--wallet-path", "--wallet_path": "--wallet-path",
+    "--wallet.hotkey": "--hotkey", "--wallet_hotkey": "--hotkey", "--wallet-hotkey": "--hotkey",
+}  # fmt: skip
 DEFAULT_NAME = "default"
 DEFAULT_PATH = Path("~/.bittensor/wallets")
 
@@ -49,6 +48,12 @@ class Hotkey:
 
             return SigningKey(self.secret).sign(message).signature
         return bytes(sr25519.sign((self.public, self.secret), message))
+
+
+def named_alike(word: str) -> str:
+    """A word of the command line, with btcli's other names for an option replaced by the one that is shown."""
+    name, equals, value = word.partition("=")
+    return OTHER_NAMES.get(name, name) + equals + value
 
 
 def load(name: str, hotkey: str, path: Path) -> Hotkey:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from subnetctl import examples, main
+from subnetctl import examples, main, wallets
 from tests.docs.commands import commands
 from tests.harness.laptop import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "infra/README.md", "local/wallets/README.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
+WIDEST = 26
 EVERYWHERE = {"--json", "--json-output", "--help"}
 
 
@@ -41,6 +42,19 @@ def test_every_command_says_what_it_does_and_shows_how() -> None:
     for words, command in found.items():
         assert (command.help or "").strip().endswith("."), words
         assert command.epilog, words
+        for parameter in command.params:
+            names = ",".join((*parameter.opts, *parameter.secondary_opts))
+            assert getattr(parameter, "help", None), f"{words}: {names} has no help"
+            assert len(names) <= WIDEST, f"{words}: {names} leaves no room on a terminal of 80 columns"
+
+
+def test_options_are_taken_by_the_names_that_btcli_gives_them() -> None:
+    known = {option for command in dict(examples.leaves(root())).values() for p in command.params for option in p.opts}
+    assert set(wallets.OTHER_NAMES.values()) <= known
+    assert not set(wallets.OTHER_NAMES) & known
+    assert wallets.named_alike("--wallet.name=miner") == "--wallet-name=miner"
+    assert wallets.named_alike("--wallet_hotkey") == "--hotkey"
+    assert wallets.named_alike("wallet.name") == "wallet.name"
 
 
 @pytest.mark.parametrize("words", sorted(examples.EXAMPLES))
