@@ -111,9 +111,10 @@ class Experts(Client):
         super().__init__(base, signer)
         self.headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
 
-    def slice(self, group: int, hotkey: str, content: str = "experts") -> Any:
-        """Where a group's slice lies, how long it is and what its hash must be."""
+    def slice(self, group: int, hotkey: str, content: str = "experts", *, etag: str = "") -> Any:
+        """Where a group's slice lies, how long it is and what its hash must be; with `etag` that version's or none."""
         headers = {**self.headers, "X-Expert-Group": str(group), "X-Hotkey": hotkey}
+        headers |= {"If-Match": etag} if etag else {}
         return self.get("/model/partial", headers, content=content)
 
     def full(self) -> Any:

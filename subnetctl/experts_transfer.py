@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import ssl
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ _PART = 16 * 1024 * 1024
 _THREADS = 4
 _SECONDS = 60
 _TRIES = 3
-_OK, _PARTIAL, _REDIRECT, _REFUSED = 200, 206, 307, 400
+_OK, _PARTIAL, _EXPIRED = 200, 206, 403
 _INDEX = "model.safetensors.index.json"
 
 
@@ -104,6 +105,25 @@ def _opened(method: str, url: str, headers: dict[str, str], body: bytes | None =
     return connection.getresponse()
 
 
+class BrokenOff(Exception):
+    """A piece cannot be had; told once, however many pieces fail."""
+
+
+class Place:
+    """Where a slice lies for now: a URL may end before a slow download does, and a fresh one is of the same version."""
+
+    def __init__(self, url: str, renew: Callable[[], str]) -> None:
+        self.url = url
+        self._renew = renew
+        self._renewing = threading.Lock()
+
+    def has_ended(self, url: str) -> None:
+        """Several pieces notice at once; the first one asks for all."""
+        with self._renewing:
+            if url == self.url:
+                self.url = self._renew()
+
+
 def download(
     experts: clients.Experts, group: int, hotkey: str, content: str, out: Path, *, keep_envelope: bool
 ) -> dict[str, Any]:
@@ -114,18 +134,22 @@ def download(
     total = grant["wire_bytes"]
     done = _journal(journal, part, total)
     wanted = [number for number in range(-(-total // _PART)) if number not in done]
+    place = Place(grant["url"], lambda: str(experts.slice(group, hotkey, content, etag=grant["etag"])["url"]))
     with terminal.progress(f"group {group}", total, of_bytes=True) as advance:
         advance(total - sum(min(_PART, total - number * _PART) for number in wanted))
 
         def take(number: int) -> None:
             begin = number * _PART
-            _take(grant["url"], part, begin, min(begin + _PART, total))
+            _take(place, part, begin, min(begin + _PART, total))
             with journal.open("a") as stream:
                 stream.write(f"{number}\n")
             advance(min(_PART, total - begin))
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(take, wanted))
+        try:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(take, wanted))
+        except BrokenOff as error:
+            terminal.refuse(f"{error}; the same command goes on from here", code="download_failed")
     _finish(part, out, grant, keep_envelope=keep_envelope)
     journal.unlink(missing_ok=True)
     names = ("expert_group", "block_number", "model_version", "content_hash")
@@ -142,24 +166,28 @@ def _journal(journal: Path, part: Path, total: int) -> set[int]:
     return set()
 
 
-def _take(url: str, part: Path, begin: int, end: int) -> None:
+def _take(place: Place, part: Path, begin: int, end: int) -> None:
     """One piece, tried again from where it broke."""
     position = begin
     for attempt in range(_TRIES):
+        url = place.url
         try:
             with _opened("GET", url, {"Range": f"bytes={position}-{end - 1}"}) as answer, part.open("r+b") as stream:
+                if answer.status == _EXPIRED and attempt < _TRIES - 1:
+                    place.has_ended(url)
+                    continue
                 if answer.status not in {_OK, _PARTIAL} or (answer.status == _OK and position):
-                    terminal.refuse(f"storage answered {answer.status}", code="download_failed")
+                    raise BrokenOff(f"storage answered {answer.status}")
                 stream.seek(position)
                 for chunk in _chunks(answer, end - position):
                     stream.write(chunk)
                     position += len(chunk)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             if attempt == _TRIES - 1:
-                raise
+                raise BrokenOff(f"storage cannot be read: {error}") from None
         if position == end:
             return
-    terminal.refuse("storage keeps breaking off", code="download_failed")
+    raise BrokenOff("storage keeps breaking off")
 
 
 def _chunks(answer: http.client.HTTPResponse, wanted: int) -> Iterator[bytes]:

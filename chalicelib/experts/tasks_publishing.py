@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from chalicelib.kernel import clock, codec
+from chalicelib.kernel import clock, codec, multipart
 from chalicelib.kernel.blobs import Bucket, ObjectChanged
 from chalicelib.kernel.errors import Conflict, Malformed, NotFound
 from chalicelib.kernel.settings import KernelSettings
@@ -313,7 +313,10 @@ def publish(manifest: Item, *, base: str | None) -> None:
         store.flip(manifest, base=base)
     except store.Overtaken:
         raise Conflict("another version was published in the meantime", code="overtaken") from None
-    store.models().delete_below(f"{SCRATCH}/models/{manifest['version_id']}/")
+    folder = f"models/{manifest['version_id']}/"
+    for prefix in (folder, f"{SCRATCH}/{folder}"):
+        multipart.abort_below(store.models(), prefix)
+    store.models().delete_below(f"{SCRATCH}/{folder}")
 
 
 def verify(manifest: Item) -> None:

@@ -102,6 +102,13 @@ def begin(
     return Upload(bucket, key, answer["UploadId"])
 
 
+def abort_below(bucket: Bucket, prefix: str) -> None:
+    """Give up what killed processes left open below a prefix."""
+    answer = call("list_multipart_uploads", {"Bucket": bucket.name, "Prefix": prefix}) or {}
+    for entry in answer.get("Uploads", []):
+        Upload(bucket, entry["Key"], entry["UploadId"]).abort()
+
+
 def resume(bucket: Bucket, key: str) -> tuple[Upload, dict[int, int]] | None:
     """The newest open upload of a key with the size of each part that has arrived; None when there is none."""
     answer = call("list_multipart_uploads", {"Bucket": bucket.name, "Prefix": key}) or {}

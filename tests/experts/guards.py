@@ -26,6 +26,7 @@ URLS = "addresses:test_everything_else_is_refused"
 PRIVATE = "addresses:test_a_private_address_is_seen_in_every_disguise"
 SLOT = "slots:test_a_hotkey_has_one_slot_until_its_fetch_is_over"
 SLOTS = "slots:test_no_more_than_a_few_fetch_at_once"
+TRANSFER = "tests/experts/test_transfer.py"
 LOSSES = "submissions:test_losses_that_cannot_be_are_rejected"
 
 MODELS = [
@@ -51,6 +52,11 @@ MODELS = [
             "publishing:test_blocks_that_do_not_add_up_are_never_served"),
     experts("tasks_publishing", "URLs stay good", "if newer and min(newer) < oldest:", "if newer:",
             "publishing:test_old_versions_go_but_never_under_a_running_download"),
+    experts("tasks_publishing", "open uploads go", "multipart.abort_below(store.models(), prefix)", "pass",
+            "publishing:test_what_killed_processes_left_open_is_given_up"),
+    Guard("a piece goes on where it broke", "subnetctl/experts_transfer.py", "position += len(chunk)", "pass", TRANSFER),
+    Guard("a URL that ended is renewed", "subnetctl/experts_transfer.py", "if answer.status == _EXPIRED and", "if False and",
+          TRANSFER),
     experts("tasks_publishing", "what is referred to stays", "if key not in kept:", "if key:",
             "rounds:test_what_a_later_version_took_over_outlives_the_version_that_made_it"),
     experts("store", "the pointer moves from its base", '"#version_id = :base AND #block_number < :block"',
@@ -118,7 +124,7 @@ FETCHING = [
             "fetching:test_the_whole_fetch_has_an_end"),
     experts("domain", "one fetch per hotkey", "if pubkey in others or", "if", SLOT),
     experts("domain", "fetches at once", "or len(others) >= limit:", "or False:", SLOTS),
-    experts("domain", "a lease ends", 'if other["until"] > now and', "if", "slots:test_a_slot_outlives_a_dead_flow"),
+    experts("domain", "a lease ends", 'if other["until"] > now and', "if", "slots:test_a_slot_outlives_a_dead_flow_by_no_more_than_its_fetch"),
     experts("store_slots", "nobody was faster", '"attribute_not_exists(#turn) OR #turn = :turn"', '":turn = :turn"', SLOTS),
     experts("tasks_rounds", "a refused fetch is over", "    tasks_slots.give_back(submission_id)\n    kind,", "    kind,", SLOT),
     experts("tasks_rounds", "a fetch is over", "    tasks_slots.give_back(submission_id)\n    item =", "    item =",

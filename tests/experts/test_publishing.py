@@ -306,6 +306,16 @@ def test_what_was_built_before_a_crash_is_not_built_again(
     assert spent["sent"] - before < len(source.raw) + 50_000
 
 
+def test_what_killed_processes_left_open_is_given_up(world: World, tiny: models.Model) -> None:
+    folder = f"models/{world.publish(tiny)['version_id']}"
+    for key in (f"{folder}/full.safetensors", f"scratch/{folder}/full.safetensors-1", "models/other/full.safetensors"):
+        multipart.begin(store.models(), key)
+    store.table.delete("MODEL", "CURRENT")
+    world.publish(tiny)
+
+    assert open_uploads() == ["models/other/full.safetensors"]
+
+
 def test_an_object_that_vanished_is_built_again(world: World, tiny: models.Model) -> None:
     manifest = world.publish(tiny)
     store.models().delete(manifest["wires"]["group_0"]["key"])

@@ -1,0 +1,70 @@
+"""A download that breaks, and a URL that ends: the command goes on where it was, or starts no second version."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.experts import slices
+from subnetctl import clients, experts_transfer
+from tests.experts import models
+
+PAYLOAD = bytes(range(256)) * 1000
+HASH = models.digest(PAYLOAD)
+WIRE = slices.envelope({"content_hash": HASH}, 4096) + PAYLOAD
+
+
+class Storage(http.server.BaseHTTPRequestHandler):
+    """Refuses the URL that has ended, and breaks off in the middle of its first answer."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        if self.path == "/ended":
+            self.send_error(403)
+            return
+        self.asked.append(self.headers["Range"])
+        first, last = (int(text) for text in self.headers["Range"].removeprefix("bytes=").split("-"))
+        self.send_response(206)
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        self.wfile.write(WIRE[first : first + 1000 if len(self.asked) == 1 else last + 1])
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        return
+
+
+@pytest.fixture
+def storage() -> Iterator[tuple[str, list[str]]]:
+    asked: list[str] = []
+    handler = type("Asked", (Storage,), {"asked": asked})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_broken_piece_goes_on_with_a_fresh_url_of_the_same_version(
+    storage: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, asked = storage
+    etags: list[str] = []
+
+    def grant(*_: Any, etag: str = "") -> dict[str, Any]:
+        etags.append(etag)
+        told = {"expert_group": 0, "block_number": 1, "model_version": "v", "content_hash": HASH, "etag": "e1"}
+        return told | {"wire_bytes": len(WIRE), "url": f"{origin}/{'fresh' if etag else 'ended'}"}
+
+    experts = clients.Experts(origin, "token")
+    monkeypatch.setattr(experts, "slice", grant)
+    experts_transfer.download(experts, 0, "5F", "experts", tmp_path / "out", keep_envelope=False)
+
+    assert (tmp_path / "out").read_bytes() == PAYLOAD
+    assert etags == ["", "e1"]
+    assert asked == [f"bytes=0-{len(WIRE) - 1}", f"bytes=1000-{len(WIRE) - 1}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
