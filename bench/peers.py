@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +28,15 @@ def answer(*arguments: str) -> Any:
     command = [str(python()), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER, env={})
     return json.loads(done.stdout)
+
+
+@contextmanager
+def server(*arguments: str) -> Iterator[int]:
+    """A program of `bench/peer` that prints the port it serves on; it ends with the block."""
+    command = [str(python()), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=FOLDER, env={}) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()

@@ -30,7 +30,8 @@ _API_HEAD = """\
 
 Made from the route tables by `make docs`; the same, with every field, stands in each mount's `/openapi.json` and on its
 `/docs` page. Paths are below the mount. Every refusal is `{"detail": …, "code": …}`; every answer carries
-`X-Request-Id`.
+`X-Request-Id`. *kept*: for how long anybody may keep an answer; it has an `ETag`, and who sends that in `If-None-Match`
+gets 304 as long as nothing has changed. *ask* stands for `no-cache`: kept, but asked for each time.
 """
 _ERRORS_HEAD = """\
 # Errors
@@ -125,7 +126,7 @@ def _chapter(router: Router) -> str:
     rows = "".join(_rows(listed))
     return (
         f"\n## {router.title}\n\n{router.description}\n\n"
-        f"| route | caller | success | refusals | what it does |\n|---|---|---|---|---|\n{rows}"
+        f"| route | caller | success | refusals | kept | what it does |\n|---|---|---|---|---|---|\n{rows}"
     )
 
 
@@ -135,7 +136,14 @@ def _rows(routes: Iterable[Route]) -> Iterator[str]:
         statuses = sorted((route.auth.refusals if route.auth else {}) | route.refusals)
         refusals = " ".join(str(status) for status in statuses) or "–"
         summary = (route.handler.__doc__ or "").strip().partition("\n")[0].replace("|", "\\|")
-        yield f"| `{route.id}` | {caller} | {route.status} | {refusals} | {summary} |\n"
+        yield f"| `{route.id}` | {caller} | {route.status} | {refusals} | {_kept(route)} | {summary} |\n"
+
+
+def _kept(route: Route) -> str:
+    """For how long anybody may keep an answer."""
+    if route.fresh_for is None:
+        return "–"
+    return f"{route.fresh_for} s" if route.fresh_for else "ask"
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def agent_code(query: AgentQuery) -> Answer:
     return Answer((raw or b"").decode())
 
 
-@api.get("/retrieval/top-agents", auth=reader)
+@api.get("/retrieval/top-agents", auth=reader, fresh_for=_LIST_SECONDS)
 def top_agents() -> Answer:
     """The fifty best agents of the current set."""
     return _snapshot("top-agents", [])
@@ -84,14 +84,14 @@ def benchmark_agents() -> list[ScoredAgent]:
     return []
 
 
-@api.get("/retrieval/network-statistics", auth=reader)
+@api.get("/retrieval/network-statistics", auth=reader, fresh_for=_LIST_SECONDS)
 def network_statistics() -> Answer:
     """Growth of the last day and the best score."""
     nothing = {"score_improvement_24_hrs": 0.0, "agents_created_24_hrs": 0, "top_score": None}
     return _snapshot("network-statistics", nothing)
 
 
-@api.get("/retrieval/miner-blocks", auth=reader)
+@api.get("/retrieval/miner-blocks", auth=reader, fresh_for=_LIST_SECONDS)
 def miner_blocks() -> Answer:
     """The block of the first commitment by hotkey, of everybody who is scored in the current set."""
     return _snapshot("miner-blocks", {})
@@ -169,7 +169,7 @@ def latest_set() -> dict[str, Any]:
     return {"latest_set_id": current["set_id"], "latest_set_created_at": clock.stamp(current["created_at"])}
 
 
-@api.get("/scoring/screener-info", auth=reader)
+@api.get("/scoring/screener-info", auth=reader, fresh_for=_LIST_SECONDS)
 def screener_info() -> Answer:
     """Thresholds, and how the stages did in the current set."""
     settings = BitrecsSettings.current()
@@ -183,25 +183,25 @@ def constants() -> dict[str, float]:
     return domain_views.constants(BitrecsSettings.current())
 
 
-@api.get("/scoring/latest", auth=reader)
+@api.get("/scoring/latest", auth=reader, fresh_for=_LIST_SECONDS)
 def latest_scores() -> Answer:
     """Every score of the current set."""
     return _snapshot("scores", {"scores": []})
 
 
-@api.get("/scoring/pareto", auth=reader)
+@api.get("/scoring/pareto", auth=reader, fresh_for=_LIST_SECONDS)
 def pareto() -> Answer:
     """Who dominates whom."""
     return _snapshot("pareto", {"error": "No miners in current evaluation set"})
 
 
-@api.get("/scoring/wta", auth=reader)
+@api.get("/scoring/wta", auth=reader, fresh_for=_LIST_SECONDS)
 def winner_takes_all() -> Answer:
     """Who wins which group of tasks, and the weights that follow."""
     return _snapshot("wta", {"error": "No miners in current evaluation set"})
 
 
-@api.get("/statistics/problem-statistics", auth=reader, refusals={400: "No such set."})
+@api.get("/statistics/problem-statistics", auth=reader, fresh_for=_LIST_SECONDS, refusals={400: "No such set."})
 def problem_statistics(query: SetQuery) -> Answer:
     """How the problems of a set were solved; of the current one, or of an earlier one as it ended."""
     current = tasks_sets.first_set()
@@ -255,4 +255,4 @@ def _run(run_id: str) -> Item:
 
 def _snapshot(name: str, nothing: Any) -> Answer:
     raw = store_work.snapshot(name)
-    return Answer(nothing if raw is None else raw, headers={"Cache-Control": f"public, max-age={_LIST_SECONDS}"})
+    return Answer(nothing if raw is None else raw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chalicelib.kernel import chain, clock, keys, telemetry
+from chalicelib.kernel import caching, chain, clock, keys, telemetry
 from chalicelib.kernel.errors import Forbidden, Malformed, PreconditionFailed, RangeNotSatisfiable, Refusal, TooMany
 from chalicelib.kernel.http import Answer, Request
 from chalicelib.kernel.values import frozen
@@ -49,9 +49,10 @@ def partial(request: Request, caller: Caller) -> Answer:
         raise Malformed("This deployment does not publish slices with shared tensors", code="bad_field")
     etag = f'"{_hex(wire["content_hash"])[:_ETAG_DIGITS]}"'
     headers = _slice_headers(world.model, wire, group, etag)
-    if not _matches(request.header("if-match"), etag, absent=True):
+    wanted = request.header("if-match")
+    if wanted is not None and not caching.names(wanted, etag):
         raise PreconditionFailed("The model has moved on; start again", code="version_moved", headers=headers)
-    if _matches(request.header("if-none-match"), etag, absent=False):
+    if caching.names(request.header("if-none-match"), etag):
         return Answer(status=304, headers=headers | _NO_STORE)
     return _delivered(request, caller, world, _Delivery(hotkey, group, wire, headers))
 
@@ -223,13 +224,6 @@ def _content(request: Request) -> str:
     if text not in _CONTENTS:
         raise Malformed(f"content is one of {', '.join(_CONTENTS)}", code="bad_field", extra={"field": "content"})
     return text
-
-
-def _matches(header: str | None, etag: str, *, absent: bool) -> bool:
-    if header is None:
-        return absent
-    found = {entry.strip().removeprefix("W/") for entry in header.split(",")}
-    return etag in found or "*" in found
 
 
 def _prefers_json(request: Request) -> bool:

@@ -28,6 +28,8 @@ _ALWAYS = {
     503: "A store does not answer, or the operator has paused writing; the same request may succeed later.",
 }
 _INVALID = "Fields or parameters are missing or of the wrong kind; `detail` lists each with its place."
+_KEPT = {"Cache-Control": "How long the answer may be kept.", "ETag": "Names it; send it back in `If-None-Match`."}
+_UNCHANGED = "The answer that `If-None-Match` names is still the one."
 _ERROR_SCHEMA = {
     "type": "object",
     "description": "Every refusal: what was wrong, and a stable code.",
@@ -140,6 +142,8 @@ def _responses(route: Route) -> dict[str, Any]:
         success["content"] = {route.content_type: {"schema": _schema(returned)}}
     elif route.content_type != "application/json":
         success["content"] = {route.content_type: {}}
+    if route.fresh_for is not None:
+        success["headers"] = {name: {"description": text, "schema": {"type": "string"}} for name, text in _KEPT.items()}
     refusals = _ALWAYS | dict(route.auth.refusals if route.auth else {}) | route.refusals
     if route.body_contract or route.query_contract:
         refusals.setdefault(422, _INVALID)
@@ -149,7 +153,8 @@ def _responses(route: Route) -> dict[str, Any]:
         refusals.setdefault(422, "Not what the contract asks for.")
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     documented = {str(status): {"description": text, "content": error} for status, text in sorted(refusals.items())}
-    return {str(route.status): success, **documented}
+    unchanged = {"304": {"description": _UNCHANGED}} if route.fresh_for is not None else {}
+    return {str(route.status): success, **unchanged, **documented}
 
 
 def _schema(kind: Any) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import mimetypes
 from pathlib import Path
 
-from . import clock, codec
+from . import caching, clock, codec
 from .errors import NotFound
 from .http import Answer, Request
 from .routing import Handler, Router
@@ -31,9 +30,9 @@ def add_to(router: Router, prefix: str) -> None:
 
         return codec.encode(openapi.document(router, VERSION, prefix))
 
-    def openapi_document() -> Answer:
+    def openapi_document(request: Request) -> Answer:
         """This document."""
-        return Answer(rendered(), headers={"Cache-Control": f"public, max-age={_PAGE_SECONDS}"})
+        return caching.kept(Answer(rendered()), request, _PAGE_SECONDS)
 
     def docs_page(request: Request) -> Answer:
         """The API reference as a page."""
@@ -93,17 +92,10 @@ def page(name: str, request: Request) -> Answer:
     content = _files().get(name)
     if content is None:
         raise NotFound("Not Found", code="route_not_found")
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": f"public, max-age={_PAGE_SECONDS}",
-        "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-    }
-    if request.header("if-none-match") == etag:
-        return Answer(status=304, headers=headers)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     charset = "; charset=utf-8" if kind.startswith("text/") or kind.endswith("javascript") else ""
-    return Answer(content, headers=headers, content_type=kind + charset)
+    headers = {"Content-Security-Policy": _CONTENT_SECURITY_POLICY}
+    return caching.kept(Answer(content, headers=headers, content_type=kind + charset), request, _PAGE_SECONDS)
 
 
 @functools.cache

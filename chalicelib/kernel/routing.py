@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import errors
+from . import caching, errors
 from .http import MAX_BODY_BYTES, Answer, App, Request, serve, signed_with_aws_credentials
 from .settings import KernelSettings
 from .values import frozen
@@ -22,6 +22,10 @@ _READING = ("GET", "HEAD")
 _SECONDS_OF_PREFLIGHT = 600
 _PAUSE_SECONDS = 60
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(, ?[A-Za-z0-9-]+){0,50}")
+
+
+def never() -> bool:
+    return False
 
 
 @frozen
@@ -36,13 +40,16 @@ class Auth:
     name: str
     headers: dict[str, str] = field(default_factory=dict)
     refusals: dict[int, str] = field(default_factory=dict)
-    optional: Callable[[], bool] = lambda: False
+    optional: Callable[[], bool] = never
     by_aws: bool = False
 
 
 @frozen
 class Route:
-    """One method of one path. Python names in the handler's signature say what is injected."""
+    """One method of one path. Python names in the handler's signature say what is injected.
+
+    `fresh_for`: seconds for which anybody may keep the answer, 0 to ask each time whether it is still the same.
+    """
 
     system: str
     method: str
@@ -56,6 +63,12 @@ class Route:
     content_type: str = "application/json"
     body_limit: int | Callable[[], int] = MAX_BODY_BYTES
     listed: bool = True
+    fresh_for: int | None = None
+
+    def __post_init__(self) -> None:
+        closed = self.auth is not None and self.auth.optional is never
+        if self.fresh_for is not None and (closed or self.method != "GET"):
+            raise ValueError(f"{self.id}: only what anybody may read may be kept")
 
     @functools.cached_property
     def hints(self) -> dict[str, Any]:
@@ -95,7 +108,11 @@ class Route:
             given["request"] = request
         if "caller" in self.wants:
             given["caller"] = request.caller
-        result = self.handler(**given)
+        answer = self._answer(self.handler(**given))
+        is_open = self.auth is None or self.auth.optional()
+        return answer if self.fresh_for is None or not is_open else caching.kept(answer, request, self.fresh_for)
+
+    def _answer(self, result: Any) -> Answer:
         if result is None and self._may_be_null:
             return Answer(b"null", self.status)
         return result if isinstance(result, Answer) else Answer(result, self.status, self.headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from chalicelib.kernel import clock, keys
+from chalicelib.kernel import caching, clock, keys
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Invalid, Malformed, NotFound, Unavailable
 from chalicelib.kernel.http import Answer, Request, problem
@@ -85,7 +85,7 @@ def health() -> Health:
 # --- miners
 
 
-@api.get("/miners/list")
+@api.get("/miners/list", fresh_for=caching.BLOCK)
 def miners() -> MinerList:
     """Every stored miner, by uid."""
     return domain.miner_list(store.miners())
@@ -103,7 +103,7 @@ def valid_miners() -> MinerList:
     return domain.valid_miners(store.miners())
 
 
-@api.get("/miners/uid/{uid}", refusals={404: "No such miner.", 422: "Not a number."})
+@api.get("/miners/uid/{uid}", fresh_for=caching.BLOCK, refusals={404: "No such miner.", 422: "Not a number."})
 def miner_by_uid(uid: str) -> Miner:
     """One miner by its uid."""
     if not uid.removeprefix("-").isascii() or not uid.removeprefix("-").isdecimal():
@@ -112,14 +112,14 @@ def miner_by_uid(uid: str) -> Miner:
     return _miner(lambda miner: str(miner.uid) == (uid.lstrip("0") or "0"))
 
 
-@api.get("/miners/info/{miner_hotkey}", refusals=_NO_ADDRESS_OR_MINER)
+@api.get("/miners/info/{miner_hotkey}", fresh_for=caching.BLOCK, refusals=_NO_ADDRESS_OR_MINER)
 def miner_info(miner_hotkey: str) -> Miner:
     """One miner by its hotkey."""
     ss58(miner_hotkey)
     return _miner(lambda miner: miner.hotkey == miner_hotkey)
 
 
-@api.get("/miners/{miner_hotkey}", refusals=_NO_ADDRESS_OR_MINER)
+@api.get("/miners/{miner_hotkey}", fresh_for=caching.BLOCK, refusals=_NO_ADDRESS_OR_MINER)
 def miner_by_hotkey(miner_hotkey: str) -> Miner:
     """One miner by its hotkey."""
     ss58(miner_hotkey)
@@ -133,7 +133,7 @@ def _miner(is_it: Callable[[Miner], bool]) -> Miner:
     return found
 
 
-@api.get("/miners/{miner_hotkey}/tasks", refusals=_NOT_AN_ADDRESS)
+@api.get("/miners/{miner_hotkey}/tasks", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def tasks_of_miner(miner_hotkey: str) -> list[MinerTask]:
     """Every task of a miner with its verdict under the stakes of now, newest first."""
     return routes_samples.tasks_of_miner(ss58(miner_hotkey))
@@ -158,13 +158,13 @@ def add_samples(request: Request, caller: str) -> list[Sample]:
     return routes_samples.submit(caller, batch, routes_auth.signature_mark(request), loc=["body", "samples", ...])
 
 
-@api.get("/samples/list")
+@api.get("/samples/list", fresh_for=caching.BLOCK)
 def recent_samples(query: RecentQuery) -> Answer:
     """The newest samples of everybody."""
     return routes_samples.listed(routes_samples.newest(query.limit))
 
 
-@api.get("/samples/task", refusals=_NOT_AN_ADDRESS)
+@api.get("/samples/task", fresh_for=0, refusals=_NOT_AN_ADDRESS)
 def samples_of_task(query: TaskSamplesQuery) -> Answer:
     """A validator's samples of one task, by miner."""
     ss58(query.validator_hotkey)
@@ -188,51 +188,51 @@ def samples_of_miner(miner_hotkey: str, query: SampleListQuery) -> Answer:
 # --- scores
 
 
-@api.get("/scores")
+@api.get("/scores", fresh_for=caching.BLOCK)
 def scores() -> AggregatedScores:
     """Every scored miner's record over the newest tasks."""
     return _kept("scores", lambda: AggregatedScores(scores={}, total_validators=0, updated_at=clock.stamp(clock.now())))
 
 
-@api.get("/scores/validators")
+@api.get("/scores/validators", fresh_for=caching.BLOCK)
 def validator_summaries() -> list[ValidatorSummary]:
     """What each validator's samples add up to."""
     return _kept("summaries", list)
 
 
-@api.get("/scores/agreement")
+@api.get("/scores/agreement", fresh_for=caching.BLOCK)
 def agreement() -> list[Agreement]:
     """How often each validator's vote was the verdict, over the newest tasks."""
     return _kept("agreement", list)
 
 
-@api.get("/scores/rank")
+@api.get("/scores/rank", fresh_for=caching.BLOCK)
 def ranks() -> Ranks:
     """The rank list of the last scorer run."""
     return _kept("rank", lambda: Ranks(ranks=[]))
 
 
-@api.get("/scores/stats")
+@api.get("/scores/stats", fresh_for=caching.BLOCK)
 def stats() -> ScoreStats:
     """How much was sampled and scored."""
     return _kept("stats", lambda: domain_views.stats_of({}, 0))
 
 
-@api.get("/scores/miner/{miner_hotkey}", refusals=_NOT_AN_ADDRESS)
+@api.get("/scores/miner/{miner_hotkey}", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def miner_scores(miner_hotkey: str) -> MinerScores:
     """One miner's scores by validator."""
     kept = store.snapshot("matrix")
     return domain_views.miner_scores(ss58(miner_hotkey), kept.content if kept else None)
 
 
-@api.get("/scores/validator/{validator_hotkey}", refusals=_NOT_AN_ADDRESS)
+@api.get("/scores/validator/{validator_hotkey}", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def validator_scores(validator_hotkey: str) -> ValidatorScores:
     """One validator's scores by miner."""
     kept = store.snapshot("matrix")
     return domain_views.validator_scores(ss58(validator_hotkey), kept.content if kept else None)
 
 
-@api.get("/weights")
+@api.get("/weights", fresh_for=0)
 def weights() -> Weights:
     """What validators set on chain: the last list, however old; `X-Snapshot-Age` says how old in seconds."""
     return _kept("weights", lambda: Weights(winner_uid=0, miners=[]))
@@ -252,7 +252,7 @@ def _kept(name: str, nothing: Callable[[], T]) -> T:
 # --- tasks
 
 
-@api.get("/tasks/latest", refusals={404: "No task was published yet."})
+@api.get("/tasks/latest", fresh_for=0, refusals={404: "No task was published yet."})
 def latest_task() -> LatestTask:
     """The newest task that validators may judge."""
     task = store.latest_task()
@@ -261,19 +261,23 @@ def latest_task() -> LatestTask:
     return LatestTask(task_id=task)
 
 
-@api.get("/tasks", refusals=_NOT_AN_ADDRESS)
+@api.get("/tasks", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def tasks(query: MinerTasksQuery) -> list[MinerTask]:
     """Every task of a miner with its verdict under the stakes of now, newest first."""
     return routes_samples.tasks_of_miner(ss58(query.miner_hotkey))
 
 
-@api.get("/tasks/{task_id}", refusals={404: "No such task."})
+@api.get("/tasks/{task_id}", fresh_for=caching.BLOCK, refusals={404: "No such task."})
 def task(task_id: str) -> TaskDetail:
     """Every miner's verdict on one task."""
     return routes_samples.task(_task_number(task_id), _clip_url)
 
 
-@api.get("/tasks/{task_id}/miner/{miner_hotkey}", refusals={**_NOT_AN_ADDRESS, 404: "Nobody judged it."})
+@api.get(
+    "/tasks/{task_id}/miner/{miner_hotkey}",
+    fresh_for=caching.BLOCK,
+    refusals={**_NOT_AN_ADDRESS, 404: "Nobody judged it."},
+)
 def task_of_miner(task_id: str, miner_hotkey: str) -> TaskMinerDetail:
     """One miner's clip of one task: where it stands, and every verdict on it."""
     return routes_samples.task_of_miner(_task_number(task_id), ss58(miner_hotkey), _clip_url)
@@ -294,19 +298,19 @@ def _clip_url(path: str) -> str | None:
 # --- blacklist
 
 
-@api.get("/blacklist")
+@api.get("/blacklist", fresh_for=0)
 def blacklist() -> list[BlacklistEntry]:
     """Every blacklisted hotkey, oldest entry first."""
     return store.blacklist()
 
 
-@api.get("/blacklist/miners")
+@api.get("/blacklist/miners", fresh_for=0)
 def blacklisted_hotkeys() -> list[str]:
     """The blacklisted hotkeys alone."""
     return [entry.hotkey for entry in store.blacklist()]
 
 
-@api.get("/blacklist/{hotkey}", refusals={**_NOT_AN_ADDRESS, 404: "Not blacklisted."})
+@api.get("/blacklist/{hotkey}", fresh_for=0, refusals={**_NOT_AN_ADDRESS, 404: "Not blacklisted."})
 def blacklist_entry(hotkey: str) -> BlacklistEntry:
     """One entry."""
     return store.blacklist_entry(ss58(hotkey))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from typing import Any
 
-from chalicelib.kernel import chain, clock, keys
+from chalicelib.kernel import caching, chain, clock, keys
 from chalicelib.kernel.errors import Forbidden, Invalid, NotFound, Unavailable
 from chalicelib.kernel.http import Answer, Request, problem
 from chalicelib.kernel.tables import until_decided
@@ -27,6 +26,7 @@ from .routes_auth import (
 
 __all__ = ["api", "claims", "routes_claims", "routes_results", "routes_submissions"]
 
+_DISCLAIMER_SECONDS = 3600
 _DAY_OF_DISCLAIMER = "2026-01-01"
 _DISCLAIMER = """\
 # Disclaimer
@@ -113,37 +113,26 @@ def _stamp(at: float | None) -> str | None:
     return None if at is None else clock.stamp_seconds(at)
 
 
-@api.get("/api/v1/disclaimer")
-def disclaimer() -> Answer:
+@api.get("/api/v1/disclaimer", fresh_for=_DISCLAIMER_SECONDS)
+def disclaimer() -> dict[str, Any]:
     """What using the pool means, as JSON."""
-    raw = _DISCLAIMER.encode()
-    body = {
+    return {
         "title": "Disclaimer",
         "version": "1",
         "updated_at": _DAY_OF_DISCLAIMER,
         "format": "markdown",
         "content": _DISCLAIMER,
-        "sha256": hashlib.sha256(raw).hexdigest(),
+        "sha256": hashlib.sha256(_DISCLAIMER.encode()).hexdigest(),
     }
-    return Answer(body, headers=_disclaimer_headers())
 
 
-def disclaimer_text(request: Request) -> Answer:
+def disclaimer_text() -> Answer:
     """What using the pool means, as Markdown."""
-    headers = _disclaimer_headers()
-    if request.header("if-none-match") == headers["ETag"]:
-        return Answer(status=304, headers=headers)
-    return Answer(_DISCLAIMER.encode(), headers=headers, content_type="text/markdown; charset=utf-8")
+    return Answer(_DISCLAIMER.encode(), content_type="text/markdown; charset=utf-8")
 
 
 for _path in ("/api/v1/disclaimer.md", "/disclaimer.md"):
-    api.get(_path, content_type="text/markdown")(disclaimer_text)
-
-
-@functools.cache
-def _disclaimer_headers() -> dict[str, str]:
-    etag = f'"{hashlib.sha256(_DISCLAIMER.encode()).hexdigest()}"'
-    return {"ETag": etag, "Cache-Control": "public, max-age=3600"}
+    api.get(_path, content_type="text/markdown", fresh_for=_DISCLAIMER_SECONDS)(disclaimer_text)
 
 
 # ---- miners
@@ -229,14 +218,14 @@ def _pool_figures(found: store.Figures, window: int) -> dict[str, Any]:
     }
 
 
-@api.get("/api/v1/pool")
+@api.get("/api/v1/pool", fresh_for=0)
 def pool_figures() -> dict[str, Any]:
     """The pool's figures alone, for everybody."""
     found = store.figures()
     return _pool_figures(found, routes_tasks.current_window(found.head))
 
 
-@api.get("/api/v1/miners/leaderboard")
+@api.get("/api/v1/miners/leaderboard", fresh_for=caching.BLOCK)
 def leaderboard(query: LeaderboardQuery) -> dict[str, Any]:
     """The best miners by reputation, at most ten seconds old."""
     top, head = store.leaderboard()
@@ -315,7 +304,7 @@ def own_recipient(caller: Caller) -> dict[str, Any]:
     return _recipient_answer(caller.miner)
 
 
-@api.get("/api/v1/miners/recipient-coldkey/{hotkey}", refusals={404: "Not set.", 422: "No address."})
+@api.get("/api/v1/miners/recipient-coldkey/{hotkey}", fresh_for=0, refusals={404: "Not set.", 422: "No address."})
 def recipient_of(hotkey: str) -> dict[str, Any]:
     """The coldkey that a hotkey is paid to."""
     if not _is_address(hotkey):

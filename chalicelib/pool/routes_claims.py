@@ -16,7 +16,7 @@ from .contracts_records import Epoch
 from .routes_auth import claims
 
 _EPOCH = re.compile(r"[0-9]{1,20}")
-_IMMUTABLE = {"Cache-Control": "public, max-age=300"}
+_PROOF_SECONDS = 300
 
 
 @claims.get("/health")
@@ -32,7 +32,7 @@ def claims_health() -> dict[str, Any]:
     }
 
 
-@claims.get("/epochs")
+@claims.get("/epochs", fresh_for=0)
 def epochs() -> dict[str, Any]:
     """Every claimable epoch, ascending."""
     open_now = _open_epochs()
@@ -68,13 +68,13 @@ def _no_epoch() -> NotFound:
     return NotFound("Epoch not found", code="epoch_not_found")
 
 
-@claims.get("/epoch", refusals={404: "Nothing can be claimed."})
+@claims.get("/epoch", fresh_for=0, refusals={404: "Nothing can be claimed."})
 def default_epoch_metadata() -> dict[str, Any]:
     """The default epoch."""
     return _metadata(default_epoch())
 
 
-@claims.get("/epoch/{epoch_id}", refusals={404: "Unknown.", 422: "Not a number."})
+@claims.get("/epoch/{epoch_id}", fresh_for=0, refusals={404: "Unknown.", 422: "Not a number."})
 def epoch_metadata(epoch_id: str) -> dict[str, Any]:
     """One epoch."""
     return _metadata(epoch_number(epoch_id))
@@ -112,9 +112,14 @@ def proof(epoch_id: str, hotkey: str) -> Answer:
     return _proof(epoch_number(epoch_id), hotkey)
 
 
+_NO_CLAIM = {404: "No claim."}
 for _alias in ("proof", "claim"):
-    claims.get(f"/epoch/{_alias}/{{hotkey}}", refusals={404: "No claim."})(default_proof)
-    claims.get(f"/epoch/{{epoch_id}}/{_alias}/{{hotkey}}", refusals={404: "No claim.", 422: "Not a number."})(proof)
+    claims.get(f"/epoch/{_alias}/{{hotkey}}", refusals=_NO_CLAIM, fresh_for=_PROOF_SECONDS)(default_proof)
+    claims.get(
+        f"/epoch/{{epoch_id}}/{_alias}/{{hotkey}}",
+        refusals={**_NO_CLAIM, 422: "Not a number."},
+        fresh_for=_PROOF_SECONDS,
+    )(proof)
 
 
 def _proof(number: int, hotkey: str) -> Answer:
@@ -124,7 +129,7 @@ def _proof(number: int, hotkey: str) -> Answer:
         raise _no_epoch()
     if leaf is None:
         raise NotFound("No claim for hotkey in this epoch", code="no_claim")
-    return Answer(_package(found, hotkey, leaf), headers=_IMMUTABLE)
+    return Answer(_package(found, hotkey, leaf))
 
 
 def _package(found: Epoch, hotkey: str, leaf: Item) -> ProofPackage:
@@ -203,7 +208,7 @@ def proves(found: Epoch, body: Claim) -> bool:
     return merkle.verifies(bytes.fromhex(found.root), found.number, leaf, path)
 
 
-@claims.get("/ledger", refusals={404: "Nothing can be claimed."})
+@claims.get("/ledger", fresh_for=0, refusals={404: "Nothing can be claimed."})
 def default_ledger(request: Request) -> dict[str, Any]:
     """What was claimed of the default epoch."""
     check_simulated()
@@ -211,7 +216,7 @@ def default_ledger(request: Request) -> dict[str, Any]:
     return _ledger(default_epoch(), query)
 
 
-@claims.get("/ledger/{epoch_id}", refusals={404: "Unknown."})
+@claims.get("/ledger/{epoch_id}", fresh_for=0, refusals={404: "Unknown."})
 def ledger(epoch_id: str, request: Request) -> dict[str, Any]:
     """What was claimed of an epoch."""
     check_simulated()

@@ -45,7 +45,7 @@ def _result(item: dict[str, Any]) -> Result:
     )
 
 
-@api.get("/api/v1/results/sota", refusals={404: "No such problem."})
+@api.get("/api/v1/results/sota", fresh_for=0, refusals={404: "No such problem."})
 def sota(query: SotaQuery) -> dict[str, Any]:
     """The best verified score of a problem, and how it rose."""
     settings = PoolSettings.current()

@@ -141,7 +141,7 @@ def submit(request: Request) -> SubmissionCreated:
     return stored(body, hotkey, settings)
 
 
-@api.get("/v1/submissions/{submission_id}", refusals={404: "There is no such submission."})
+@api.get("/v1/submissions/{submission_id}", fresh_for=0, refusals={404: "There is no such submission."})
 def submission(submission_id: str) -> SubmissionStatus:
     """Status and scores; source code is never returned."""
     found = store.get(submission_id)
@@ -155,13 +155,13 @@ def submission(submission_id: str) -> SubmissionStatus:
     )
 
 
-@api.get("/v1/submissions/{submission_id}/timeline", refusals={404: "There is no such submission."})
+@api.get("/v1/submissions/{submission_id}/timeline", fresh_for=0, refusals={404: "There is no such submission."})
 def timeline(submission_id: str) -> list[Step]:
     """What a submission was, and since when; the first step first."""
     return [Step(status=status, at=clock.stamp(at)) for status, at in store.get(submission_id).timeline]
 
 
-@api.get("/v1/leaderboard")
+@api.get("/v1/leaderboard", fresh_for=0)
 def leaderboard() -> Leaderboard:
     """Completed submissions of the current epoch, the best first, at most 50."""
     epoch_id = domain.epoch_id(clock.now(), PrismSettings.current().epoch_seconds)
@@ -172,7 +172,7 @@ def leaderboard() -> Leaderboard:
     return Leaderboard(epoch_id=epoch_id, entries=entries)
 
 
-@api.get("/v1/architectures")
+@api.get("/v1/architectures", fresh_for=0)
 def architectures(query: ArchitectureQuery) -> list[Architecture]:
     """Architecture families, the best first."""
     return [
@@ -183,7 +183,7 @@ def architectures(query: ArchitectureQuery) -> list[Architecture]:
     ]
 
 
-@api.get("/v1/architectures/{architecture_id}/history")
+@api.get("/v1/architectures/{architecture_id}/history", fresh_for=0)
 def history(architecture_id: str) -> list[OwnershipEvent]:
     """Who founded, trained and took over a family; the newest first, at most a hundred."""
     return [
@@ -192,7 +192,7 @@ def history(architecture_id: str) -> list[OwnershipEvent]:
     ]
 
 
-@api.get("/v1/training-variants")
+@api.get("/v1/training-variants", fresh_for=0)
 def training_variants(query: VariantQuery) -> list[TrainingVariant]:
     """Training variants, current best first."""
     return [
@@ -203,7 +203,7 @@ def training_variants(query: VariantQuery) -> list[TrainingVariant]:
     ]
 
 
-@api.get("/v1/epochs/current")
+@api.get("/v1/epochs/current", fresh_for=0)
 def current_epoch() -> Epoch:
     """The running epoch and its length."""
     seconds = PrismSettings.current().epoch_seconds
