@@ -162,7 +162,7 @@ REQUESTS = [
             "delivery:test_another_hotkey_in_the_header_opens_no_new_account"),
     experts("routes_delivery", "objects stand", '    _check_stands(wanted.wire["key"])\n', "",
             "delivery:test_a_deleted_slice_is_no_redirect_to_nothing"),
-    experts("routes_delivery", "the version asked for", 'if wanted is not None and not caching.names(wanted, etag):',
+    experts("routes_delivery", "the version asked for", "if wanted is not None and not caching.names(wanted, etag):",
             "if False:", "delivery:test_a_version_flip_gives_whole_answers_before_and_after"),
     experts("routes_delivery", "one use", "if not store.use_signature(hotkey, timestamp, expires_at=int(timestamp) + 2 * skew):",
             "if False:", "full_model:test_a_signature_for_the_full_model_counts_once"),
