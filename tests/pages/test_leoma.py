@@ -69,6 +69,14 @@ def test_ranks_tasks_and_verdicts(page: Page, judged: None, base_url: str) -> No
     assert page.flaws("leoma") == []
 
 
+def test_what_the_browser_has_is_not_sent_again(page: Page, judged: None, base_url: str) -> None:
+    for _ in range(2):
+        page.open(base_url + "/leoma/dashboard")
+        page.wait_for("document.querySelectorAll('#ranks tbody tr').length === 3")
+    list_of_miners = "performance.getEntriesByType('resource').find((entry) => entry.name.endsWith('/miners/list'))"
+    assert page.evaluate(f"{list_of_miners}.transferSize < {list_of_miners}.decodedBodySize")
+
+
 @pytest.fixture
 def clips(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A bucket that a browser reaches: every address that is signed leads to one short clip."""

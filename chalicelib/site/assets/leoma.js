@@ -211,7 +211,7 @@ function drawValidators(summaries, agreement) {
 // --- everything, once per block
 
 async function weightsWithAge() {
-  const answer = await fetch("weights", { signal: AbortSignal.timeout(10000) });
+  const answer = await fetch("weights", { cache: "no-cache", signal: AbortSignal.timeout(10000) });
   if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
   const header = (name) => (answer.headers.has(name) ? Number(answer.headers.get(name)) : null);
   return { ...(await answer.json()), age: header("x-snapshot-age"), block: header("x-snapshot-block") };

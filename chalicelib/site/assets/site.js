@@ -20,7 +20,7 @@ export function fill(target, ...children) {
 
 /** JSON of a path below this page's mount; a refusal becomes an Error that carries status and body. */
 export async function getJson(path, options = {}) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(10000), ...options });
+  const answer = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(10000), ...options });
   const body = await answer.json().catch(() => null);
   if (!answer.ok) {
     const detail = typeof body?.detail === "string" ? body.detail : `the server answered ${answer.status}`;
