@@ -111,7 +111,7 @@ BUDGETS = (
         "pool", "hand-ins", lambda load: load.miners * load.leases_per_day, reads=20, writes=30, transitions=4,
         gb_seconds=0.5 * 2,
     ),
-    Budget("pool", "dashboards", _looks, requests=3, reads=24),
+    Budget("pool", "dashboards", _looks, requests=7, reads=60),
     Budget(
         "experts", "slices", lambda load: load.miners * load.downloads_per_day, reads=8, writes=8, gets=2,
         out_gb=lambda load: load.slice_gb,
@@ -125,13 +125,14 @@ BUDGETS = (
         gb_seconds=1 * 60 + 3 * 60,
     ),
     Budget("experts", "dashboards", _looks, requests=2, reads=4),
-    Budget("bitrecs", "submissions", _submissions, reads=40, writes=60, puts=2, gets=2, gb_seconds=3 * 2),
+    Budget("bitrecs", "submissions", _submissions, requests=2, reads=32, writes=56, puts=2, gb_seconds=3 * 2),
+    # Two screeners and three validators, each for twenty minutes, in which a flow looks a dozen times after it.
     Budget(
-        "bitrecs", "evaluations", lambda load: 5 * _submissions(load), requests=60, reads=120, writes=240, puts=10,
-        gb_seconds=0.5 * 10,
+        "bitrecs", "evaluations", _submissions, requests=150, reads=500, writes=350, puts=55, transitions=5 * 12 * 3,
+        gb_seconds=5 * 12 * 0.5 * 0.2,
     ),
-    Budget("bitrecs", "heartbeats", lambda load: load.validators * 24 * 120, reads=4, writes=4),
-    Budget("bitrecs", "dashboards", _looks, requests=4, reads=20),
+    Budget("bitrecs", "heartbeats", lambda load: load.validators * 24 * 120, reads=3, writes=5),
+    Budget("bitrecs", "dashboards", _looks, requests=6, reads=20, writes=18, gets=2),
     Budget(
         "leoma", "samples, by the hundred", lambda load: load.validators * load.tasks_per_day * -(-load.miners // 100),
         reads=40, writes=250, puts=1, gb_seconds=0.5 * 2,

@@ -115,7 +115,7 @@ def cost(
         {
             "system": line.system,
             "what": line.what,
-            "quantity": f"{line.quantity:,.{1 if line.quantity < _FEW else 0}f} {line.unit}",
+            "quantity": f"{line.quantity:,.{1 if line.quantity < _FEW and line.quantity % 1 else 0}f} {line.unit}",
             "USD": line.dollars,
         }
         for line in lines

@@ -12,10 +12,12 @@ from dataclasses import replace
 import pytest
 
 import app as app_module
+from chalicelib.pool.domain import INPUT_DIMS
 from infra import schedules, tasks, template
 from infra.names import SYSTEMS
 from subnetctl import costs
 from tests.harness.budget import counted
+from tests.harness.client import Client
 from tests.harness.laptop import ROOT
 
 NOW = 1_795_000_000.0
@@ -63,6 +65,37 @@ def test_an_idle_minute_costs_no_more_than_the_bill_says(
         reads, writes, _ = costs.IDLE[jobs.system]
         assert spent.read_units <= reads, jobs.system
         assert spent.write_units <= writes, jobs.system
+
+
+LOOKS = {
+    "prism": ("v1/leaderboard", "v1/architectures?limit=50", "v1/training-variants?limit=500", "v1/epochs/current"),
+    "pool": (
+        "health", "api/v1/pool", "api/v1/miners/leaderboard?limit=100",
+        *(f"api/v1/results/sota?task_type={name}" for name in INPUT_DIMS), "claims/epochs",
+    ),
+    "experts": ("health",),
+    "bitrecs": (
+        "health", "retrieval/top-agents", "scoring/wta", "scoring/latest-set-info",
+        "validator/connected-validators-info", "retrieval/queue?stage=screener_1",
+    ),
+    "leoma": (
+        "scores/rank", "weights", "miners/list", "scores/stats", "scores/validators", "scores/agreement",
+        "tasks/latest",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_look_at_a_dashboard_costs_no_more_than_the_bill_says(client: Client, system: str) -> None:
+    page = (ROOT / "chalicelib" / "site" / "assets" / f"{system}.js").read_text("utf-8")
+    budget = costs.budget(system, "dashboards")
+    with counted() as spent:
+        for path in LOOKS[system]:
+            assert path.partition("claims/")[2] or path.partition("=")[0] in page
+            assert client.get(f"/{system}/{path}").status in {200, 404}
+    assert len(LOOKS[system]) <= budget.requests
+    assert spent.read_units <= budget.reads
+    assert spent.write_units <= budget.writes
 
 
 def test_egress_gets_cheaper_by_the_step() -> None:
