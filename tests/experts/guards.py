@@ -51,7 +51,7 @@ MODELS = [
     experts("tasks_publishing", "blocks add up", "if sum(t.size for b in blocks for t in b.tensors) != sum(", "if 0 > sum(",
             "publishing:test_blocks_that_do_not_add_up_are_never_served"),
     experts("tasks_publishing", "URLs stay good", "if newer and min(newer) < oldest:", "if newer:",
-            "publishing:test_old_versions_go_but_never_under_a_running_download"),
+            "retirement:test_old_versions_go_but_never_under_a_running_download"),
     experts("tasks_publishing", "open uploads go", "multipart.abort_below(store.models(), prefix)", "pass",
             "publishing:test_what_killed_processes_left_open_is_given_up"),
     Guard("a piece goes on where it broke", "subnetctl/experts_transfer.py", "position += len(chunk)", "pass", TRANSFER),
