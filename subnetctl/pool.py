@@ -72,14 +72,13 @@ def publish_epoch(
         terminal.refuse("--epoch is at most 2^64 - 1", code="bad_epoch")
     cloud.connect()
     with terminal.progress("reading", None) as _:
-        records = pool_epochs.records(claims)
+        packed = pool_epochs.claims(claims)
     known = store_claims.epoch(epoch)
     if known:
-        _leave(known.number, known.digest, tasks_epochs.digest_of(records))
+        _leave(known.number, known.digest, tasks_epochs.digest_of(packed))
         return
     with terminal.progress("hashing", None) as _:
-        staged, tree = tasks_epochs.stage(epoch, records)
-        del records
+        staged, tree = tasks_epochs.stage(epoch, packed)
     done = store_claims.progress(epoch, staged.digest)
     with terminal.progress("writing proofs", staged.leaves) as advance:
         advance(done)

@@ -20,26 +20,28 @@ _AT_ONCE = 100
 _NAMES = ("hotkey", "recipient_coldkey", "amount_units")
 
 
-def records(file: Path) -> list[bytes]:
-    """Every claim of a file as a packed record, sorted; recipients that are not given are looked up."""
-    found: list[bytes] = []
+def claims(file: Path) -> bytearray:
+    """Every claim of a file as a packed record, in order; recipients that are not given are looked up."""
     with file.open(encoding="utf-8", newline="") as stream:
-        rows = _rows(stream, is_csv=file.suffix.lower() == ".csv")
-        while batch := [_checked(row, number) for number, row in islice(enumerate(rows, len(found)), _AT_ONCE)]:
-            unknown = [hotkey for hotkey, recipient, _ in batch if not recipient]
-            paid_to = {miner.hotkey: miner.paid_to for miner in store_claims.miners(unknown)} if unknown else {}
-            for hotkey, recipient, amount in batch:
-                recipient_key = keys.public_key(recipient or paid_to[hotkey])
-                found.append(merkle.pack(merkle.Leaf(0, keys.public_key(hotkey), recipient_key, amount)))
+        found = merkle.in_order(_records(_rows(stream, is_csv=file.suffix.lower() == ".csv")))
     if not found:
         terminal.refuse(f"{file} holds no claim", code="no_claims")
-    if len(found) > MAX_U32:
+    if len(found) // merkle.RECORD > MAX_U32:
         terminal.refuse("an epoch holds at most 2^32 - 1 claims", code="too_many_claims")
-    found.sort()
-    for claim, following in pairwise(found):
-        if claim[: merkle.HASH] == following[: merkle.HASH]:
-            terminal.refuse(f"{keys.address(claim[: merkle.HASH])} has two claims", code="duplicate_hotkey")
+    for claim, following in pairwise(merkle.unpack(found)):
+        if claim.hotkey == following.hotkey:
+            terminal.refuse(f"{keys.address(claim.hotkey)} has two claims", code="duplicate_hotkey")
     return found
+
+
+def _records(rows: Iterator[Any]) -> Iterator[bytes]:
+    numbered = enumerate(rows)
+    while batch := [_checked(row, number) for number, row in islice(numbered, _AT_ONCE)]:
+        unknown = [hotkey for hotkey, recipient, _ in batch if not recipient]
+        paid_to = {miner.hotkey: miner.paid_to for miner in store_claims.miners(unknown)} if unknown else {}
+        for hotkey, recipient, amount in batch:
+            recipient_key = keys.public_key(recipient or paid_to[hotkey])
+            yield merkle.pack(merkle.Leaf(0, keys.public_key(hotkey), recipient_key, amount))
 
 
 def _checked(row: Any, number: int) -> tuple[str, str, int]:

@@ -79,7 +79,9 @@ class Bucket:
             raise ObjectChanged(f"{source} is gone or was replaced while it was copied")
         return dict(answer["CopyObjectResult"])
 
-    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream", **headers: Any) -> str:
+    def put(
+        self, key: str, body: bytes | bytearray, *, content_type: str = "application/octet-stream", **headers: Any
+    ) -> str:
         """Write an object; answers its ETag."""
         request = {"Bucket": self.name, "Key": key, "Body": body, "ContentType": content_type, **headers}
         answer = call("put_object", request)

@@ -78,6 +78,7 @@ class PoolSettings(Settings, system="pool"):
     merkle_claim_path_prefix: str = knob("/claims", "where the claim routes stand inside the pool")
     claim_simulation_enabled: bool = knob(False, "take claims and keep a ledger of them")
     merkle_claim_default_epoch: int | None = knob(None, "default epoch; empty: the newest", minimum=0, maximum=MAX_U64)
+    publish_chunk: int = knob(20_000, "claims that one step of a publication writes", minimum=1, maximum=100_000)
     epochs_bucket: str = knob("pool-epochs", "bucket that keeps published epochs")
     docs_enabled: bool = knob(True, "serve the API reference of the pool and of the claim routes")
     compat_status_route: bool = knob(True, "answer at /status what /health answers, for older verifiers")

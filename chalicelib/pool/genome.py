@@ -91,11 +91,7 @@ def parse(text: str, input_dim: int, limits: Limits | None = None) -> Genome:
 
 
 def _lines(text: str, limits: Limits) -> list[str]:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise MalformedGenome("not UTF-8 text") from None
-    if size > limits.max_bytes:
+    if len(text.encode()) > limits.max_bytes:
         raise MalformedGenome(f"more than {limits.max_bytes} bytes")
     if any(_is_control(letter) for letter in text):
         raise MalformedGenome("control characters")

@@ -18,6 +18,7 @@ AMOUNT_MODE = "per_epoch"
 HASH = 32
 RECORD = HASH + HASH + 8
 _RANK = 4
+_RANKED = HASH + _RANK
 
 Hash = Callable[[bytes], bytes]
 
@@ -96,21 +97,34 @@ class Tree:
 def build(epoch: int, leaves: Iterable[Leaf]) -> Tree:
     """Hash every leaf, sort, hash upwards; leaves come in claim order and are not kept."""
     digest = keccak256()
-    keyed = [digest(digest(words(epoch, leaf))) + leaf.index.to_bytes(_RANK, "big") for leaf in leaves]
-    if not keyed:
+    hashed = (digest(digest(words(epoch, leaf))) + leaf.index.to_bytes(_RANK, "big") for leaf in leaves)
+    ranked = in_order(hashed, size=_RANKED)
+    if not ranked:
         raise ValueError("an epoch without claims has no tree")
-    keyed.sort()
-    count = len(keyed)
+    count = len(ranked) // _RANKED
     last = 2 * count - 2
     nodes = bytearray(HASH * (2 * count - 1))
     order = array("I", bytes(4 * count))
-    for rank, entry in enumerate(keyed):
-        position = last - rank
+    for rank in range(count):
+        entry, position = ranked[rank * _RANKED : (rank + 1) * _RANKED], last - rank
         nodes[position * HASH : (position + 1) * HASH] = entry[:HASH]
         order[int.from_bytes(entry[HASH:], "big")] = position
-    del keyed
+    del ranked
     _hash_upwards(nodes, count, digest)
     return Tree(nodes, order)
+
+
+def in_order(records: Iterable[bytes], *, size: int = RECORD) -> bytearray:
+    """Records of one size, ascending, for the memory of their bytes: shelved by first byte, sorted shelf by shelf."""
+    shelves = [bytearray() for _ in range(256)]
+    for record in records:
+        shelves[record[0]] += record
+    found = bytearray()
+    for shelf in shelves:
+        unsorted = bytes(shelf)
+        shelf.clear()
+        found += b"".join(sorted(unsorted[first : first + size] for first in range(0, len(unsorted), size)))
+    return found
 
 
 def _hash_upwards(nodes: bytearray, count: int, digest: Hash) -> None:
@@ -128,10 +142,10 @@ def pack(leaf: Leaf) -> bytes:
     return leaf.hotkey + leaf.recipient + leaf.amount.to_bytes(8, "big")
 
 
-def unpack(records: bytes, first: int = 0) -> Iterator[Leaf]:
+def unpack(records: bytes | bytearray, first: int = 0) -> Iterator[Leaf]:
     """Claims of packed records; `first` is the index of the first."""
     for offset in range(0, len(records), RECORD):
-        record = records[offset : offset + RECORD]
+        record = bytes(records[offset : offset + RECORD])
         yield Leaf(
             first + offset // RECORD,
             record[:HASH],

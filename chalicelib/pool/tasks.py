@@ -12,7 +12,7 @@ from chalicelib.kernel import chain, clock, flows
 from chalicelib.kernel.jobs import Jobs
 from chalicelib.kernel.tables import until_decided
 
-from . import domain, store, store_claims, store_results, store_work, tasks_epochs
+from . import domain, merkle, store, store_claims, store_results, store_work, tasks_epochs
 from .contracts import PoolSettings
 from .store import table
 
@@ -106,7 +106,7 @@ def prepare_epoch(event: dict[str, Any]) -> dict[str, Any]:
         if not records or store_claims.epoch(window):
             store_claims.settle_window(window)
             return {"window": window, "done": True, "nothing": True}
-        staged, _ = tasks_epochs.stage(window, records)
+        staged, _ = tasks_epochs.stage(window, merkle.in_order(records))
         frozen = store_claims.freeze(window, asdict(staged))
     return {"window": window, "staged": frozen, "next": 0, "done": False, "nothing": False}
 

@@ -20,7 +20,6 @@ from . import consensus, domain, merkle, store, store_claims, store_work
 from .contracts import PoolSettings
 from .contracts_records import Credit, Epoch, Miner
 
-CHUNK = 20_000
 _READ_AT_ONCE = 100
 
 
@@ -35,35 +34,34 @@ class Staged:
     root: str
 
 
-def stage(epoch: int, records: list[bytes]) -> tuple[Staged, merkle.Tree]:
-    """Sort claims by hotkey, hash the tree, keep both; the same claims always end under the same keys."""
-    records.sort()
-    packed = b"".join(records)
-    digest = _digest(packed)
-    tree = merkle.build(epoch, merkle.unpack(packed))
-    total = sum(leaf.amount for leaf in merkle.unpack(packed))
-    staged = Staged(epoch, digest, len(records), total, tree.root.hex())
+def stage(epoch: int, claims: bytearray) -> tuple[Staged, merkle.Tree]:
+    """Hash the tree of claims that are in order and keep both; the same claims always end under the same keys.
+
+    The claims are gone afterwards: a million of them and their tree need not be in memory together.
+    """
+    digest, total = digest_of(claims), sum(leaf.amount for leaf in merkle.unpack(claims))
     bucket, folder = store_claims.bucket(), _folder(epoch, digest)
-    bucket.put(f"{folder}/claims.bin", packed)
-    bucket.put(f"{folder}/nodes.bin", bytes(tree.nodes))
+    bucket.put(f"{folder}/claims.bin", claims)
+    tree = merkle.build(epoch, _used_up(claims))
+    bucket.put(f"{folder}/nodes.bin", tree.nodes)
     bucket.put(f"{folder}/order.bin", tree.order.tobytes())
-    return staged, tree
+    return Staged(epoch, digest, tree.size, total, tree.root.hex()), tree
 
 
-def digest_of(records: list[bytes]) -> str:
+def _used_up(claims: bytearray) -> Iterator[merkle.Leaf]:
+    yield from merkle.unpack(claims)
+    claims.clear()
+
+
+def digest_of(claims: bytearray) -> str:
     """The digest under which these claims would be staged."""
-    records.sort()
-    return _digest(b"".join(records))
-
-
-def _digest(packed: bytes) -> str:
-    return hashlib.sha256(packed).hexdigest()[:32]
+    return hashlib.sha256(claims).hexdigest()[:32]
 
 
 def write_chunk(staged: Staged, first: int, tree: merkle.Tree | None = None) -> int:
     """Write the leaves of one chunk; answers where the next begins."""
     tree = tree or _load(staged)
-    last = min(first + CHUNK, staged.leaves)
+    last = min(first + PoolSettings.current().publish_chunk, staged.leaves)
     span = {"first": first * merkle.RECORD, "last": last * merkle.RECORD - 1}
     packed = store_claims.bucket().get(f"{_folder(staged.epoch, staged.digest)}/claims.bin", **span)
     if packed is None:

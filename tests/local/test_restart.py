@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +17,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from chalicelib.kernel import keys
+from chalicelib.pool import merkle
 from subnetctl import signing
-from tests.harness.laptop import Laptop, eventually
+from tests.harness.laptop import ROOT, Laptop, eventually
 from tests.harness.wallets import wallet
 from tests.local.test_laptop import chain_seen_at
 
@@ -134,7 +139,7 @@ def test_a_job_that_was_cut_off_does_not_hold_up_the_next_start(lives: Lives) ->
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Laptop]:
-    server = Laptop(tmp_path / "state", ADMIN_HOTKEYS=Admin.address)
+    server = Laptop(tmp_path / "state", ADMIN_HOTKEYS=Admin.address, MERKLE_CLAIM_ENABLED="1")
     yield server
     server.close()
 
@@ -147,13 +152,42 @@ def test_a_server_that_is_killed_loses_nothing_for_its_cloud_saves_when_it_goes(
     assert remembers(own, "miner")
 
 
-def test_a_cloud_that_is_killed_says_so_and_keeps_all_but_the_last_seconds(own: Laptop) -> None:
+CLAIMS = 500
+
+
+def publishing(laptop: Laptop, **variables: str) -> subprocess.Popen[bytes]:
+    """`subnetctl pool publish-epoch` on its way."""
+    file = laptop.state_dir.with_name("claims.csv")
+    rows = [f"{keys.address(hashlib.sha256(b'%d' % n).digest())},,{n + 1}" for n in range(CLAIMS)]
+    file.write_text("\n".join(["hotkey,recipient_coldkey,amount_units", *rows]))
+    command = [sys.executable, "-m", "subnetctl.main", "pool", "publish-epoch", "--epoch", "7", "--claims", str(file)]
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, **laptop.environment, **variables}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def proves(laptop: Laptop, number: int, root: str) -> bool:
+    hotkey = hashlib.sha256(b"%d" % number).digest()
+    found = laptop.get(f"/pool/claims/epoch/7/proof/{keys.address(hotkey)}")
+    leaf = merkle.Leaf(found["index"], hotkey, hotkey, number + 1)
+    return merkle.verifies(bytes.fromhex(root[2:]), 7, leaf, [bytes.fromhex(item[2:]) for item in found["proof"]])
+
+
+def test_a_cloud_that_is_killed_keeps_all_but_the_last_seconds_and_a_publication_goes_on(own: Laptop) -> None:
     own.start()
     remember(own, "miner")
+    publication = publishing(own, PUBLISH_CHUNK="1")
     saved = own.state_dir / "tables" / "dynamodb.json"
-    eventually(lambda: saved.exists() and wallet("miner").hotkey in saved.read_text())
+    for word in (wallet("miner").hotkey, "PUBLISHING#7"):
+        eventually(lambda word=word: saved.exists() and word in saved.read_text())  # type: ignore[misc] # mypy infers no default
+    publication.kill()
     os.killpg(cloud_pid(own), signal.SIGKILL)
+    assert publication.wait() == -signal.SIGKILL
     assert own.wait() == 1
     assert "the embedded cloud has ended" in own.said()
     own.start()
     assert remembers(own, "miner")
+    assert own.get("/pool/claims/epochs")["epochs"] == []
+    assert publishing(own).wait() == 0
+    found = own.get("/pool/claims/epoch")
+    assert found["num_of_leaves"] == CLAIMS
+    assert all(proves(own, number, found["root"]) for number in range(0, CLAIMS, 9))

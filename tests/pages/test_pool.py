@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from chalicelib.kernel import clock, flows
-from chalicelib.pool import store_claims, tasks_epochs
+from chalicelib.pool import merkle, store_claims, tasks_epochs
 from tests.harness.browser import Page
 from tests.harness.client import Client, over_http, whole_app
 from tests.harness.wallets import wallet
+from tests.pages.test_polling import ROUND
 from tests.pool.world import Pool, add_seeds, at_block, settle
 
 SMALL_ENOUGH = 100_000
@@ -34,7 +35,7 @@ def pool_url(cloud: None, configure: Callable[..., None], monkeypatch: pytest.Mo
     pool.verify(judges[0], number)
     settle()
     records = [tasks_epochs.record(each.hotkey, each.hotkey, LARGE) for each in (author, *judges)]
-    staged, tree = tasks_epochs.stage(1144, records)
+    staged, tree = tasks_epochs.stage(1144, merkle.in_order(records))
     tasks_epochs.write_chunk(staged, 0, tree)
     assert tasks_epochs.publish(staged)
     assert store_claims.epochs()[1144] <= clock.now()
@@ -75,3 +76,17 @@ def test_a_proof_is_verified_in_the_browser_to_the_last_digit(page: Page, pool_u
     assert "the proof holds" in check(page, wallet("author").hotkey)
     assert page.flaws(mount) == []
     assert "No claim for hotkey" in check(page, wallet("nobody").hotkey)
+
+
+@pytest.mark.parametrize("mount", ["pool", "claims"])
+def test_a_published_epoch_is_fetched_once_unless_it_is_claimed_from(
+    page: Page, pool_url: str, mount: str, configure: Callable[..., None]
+) -> None:
+    fetched = "performance.getEntriesByType('resource').filter((entry) => entry.name.endsWith('/epoch/1144')).length"
+    open_page(page, f"{pool_url}/{mount}/dashboard")
+    page.evaluate(ROUND)
+    assert page.evaluate(fetched) == 1
+    configure(CLAIM_SIMULATION_ENABLED="true")
+    page.evaluate(ROUND)
+    assert page.evaluate(fetched) == 2
+    assert "1144" in page.text("#epochs")

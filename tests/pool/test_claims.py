@@ -9,7 +9,7 @@ import pytest
 
 import app as app_module
 from chalicelib.kernel.settings import SettingError
-from chalicelib.pool import store, store_claims, tasks_epochs
+from chalicelib.pool import merkle, store, store_claims, tasks_epochs
 from tests.harness.client import Client, Reply
 from tests.harness.race import all_at_once
 from tests.harness.wallets import wallet
@@ -29,7 +29,7 @@ ALICE_PROOF = [
 def publish(epoch: int = 1144) -> None:
     """The golden epoch."""
     claims = ((ALICE, DAVE, 250000000), (BOB, BOB, 1), (CHARLIE, DAVE, 123456789012))
-    staged, _ = tasks_epochs.stage(epoch, [tasks_epochs.record(*claim) for claim in claims])
+    staged, _ = tasks_epochs.stage(epoch, merkle.in_order(tasks_epochs.record(*claim) for claim in claims))
     assert tasks_epochs.write_chunk(staged, 0) == 3
     assert tasks_epochs.publish(staged)
 
@@ -258,7 +258,7 @@ def test_the_claim_routes_may_not_stand_at_the_pool_s_root(cloud: None, configur
 
 def test_leaves_of_an_abandoned_publication_are_never_served(pool: Pool) -> None:
     stranger = wallet("abandoned").hotkey
-    staged, _ = tasks_epochs.stage(1144, [tasks_epochs.record(stranger, stranger, 5)])
+    staged, _ = tasks_epochs.stage(1144, bytearray(tasks_epochs.record(stranger, stranger, 5)))
     tasks_epochs.write_chunk(staged, 0)
     publish()
 
@@ -268,7 +268,7 @@ def test_leaves_of_an_abandoned_publication_are_never_served(pool: Pool) -> None
 def test_a_publication_that_comes_too_late_changes_no_published_leaf(pool: Pool) -> None:
     publish()
     before = package(pool)
-    other, _ = tasks_epochs.stage(1144, [tasks_epochs.record(ALICE, BOB, 7)])
+    other, _ = tasks_epochs.stage(1144, bytearray(tasks_epochs.record(ALICE, BOB, 7)))
     tasks_epochs.write_chunk(other, 0)
 
     assert tasks_epochs.publish(other) is False

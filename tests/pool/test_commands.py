@@ -90,7 +90,7 @@ def test_the_golden_epoch_is_published_once_and_then_left_alone(run: Run, pool: 
 
 
 def test_a_publication_that_is_killed_goes_on_where_it_was(
-    run: Run, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]
 ) -> None:
     written: list[int] = []
     write = tasks_epochs.write_chunk
@@ -101,7 +101,7 @@ def test_a_publication_that_is_killed_goes_on_where_it_was(
         written.append(first)
         return write(staged, first, tree)
 
-    monkeypatch.setattr(tasks_epochs, "CHUNK", 1)
+    configure(PUBLISH_CHUNK="1")
     monkeypatch.setattr(tasks_epochs, "write_chunk", write_until_killed)
     words = ("publish-epoch", "--epoch", "1144", "--claims", claims_file(tmp_path, GOLDEN))
 
@@ -157,11 +157,11 @@ def test_a_long_file_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.Mon
     """Whatever the size of a piece, the claims are the same."""
     claims = [{"hotkey": wallet(f"m{n}").hotkey, "recipient_coldkey": DAVE, "amount_units": n + 1} for n in range(50)]
     file = Path(claims_file(tmp_path, json.dumps({"about": "[x]", "claims": claims}, indent=3)))
-    whole = pool_epochs.records(file)
+    whole = pool_epochs.claims(file)
     for size in (40, 41, 97, 1000):
         monkeypatch.setattr(pool_epochs, "_READ", size)
-        assert pool_epochs.records(file) == whole
-    assert len(whole) == 50
+        assert pool_epochs.claims(file) == whole
+    assert len(whole) == 50 * merkle.RECORD
 
 
 def test_three_miners_work_agree_and_claim(
@@ -170,7 +170,7 @@ def test_three_miners_work_agree_and_claim(
     freeze(time.time())
     for name in ("alice", "bob", "charlie"):
         words = ["--wallet-name", "dev", "--hotkey", name, "--wallet-path", str(WALLETS), "--url", url]
-        status, found, _ = run("work", *words, "--scorer", f"{sys.executable} -c 'print(0.75)'")
+        status, found, _ = run("work", *words, "--scorer", "echo 0.75")
         assert (status, found["leases"], found["evaluations"]) == (0, 1, 8)
         assert len(found["algorithm_ids"]) == 1
     settle()

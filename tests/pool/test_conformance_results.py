@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.pool.world import Pool, settle, told
+from tests.pool.world import Configure, Pool, settle, told
 
 
 def test_63_to_66_a_result_is_verified_by_the_first_who_is_not_its_author(pool: Pool) -> None:
@@ -32,6 +32,16 @@ def test_67_68_only_a_completed_result_is_verified(pool: Pool) -> None:
     assert told(pool.verify(b, 999999)) == (404, "Result not found")
     assert pool.verify(b, "abc").status == 422
     assert told(pool.verify(b, pool.seeds[0])) == (404, "Result not found")
+
+
+def test_a_program_that_nobody_agreed_on_is_never_verified(pool: Pool, configure: Configure) -> None:
+    configure(MAX_EVALS="3")
+    author, b, c, d = pool.register("author", "b", "c", "d")
+    number = pool.candidate(author)
+    for judge, score in ((b, 0.1), (c, 0.5), (d, 0.9)):
+        pool.evaluate(judge, number, score)
+
+    assert told(pool.verify(b, number)) == (400, "Result is not completed")
 
 
 def two_results(pool: Pool) -> tuple[Any, int, int]:

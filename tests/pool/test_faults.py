@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chalicelib.kernel import aws
-from chalicelib.pool import domain, store, store_claims, store_work, tasks, tasks_epochs
+from chalicelib.pool import domain, merkle, store, store_claims, store_work, tasks, tasks_epochs
 from tests.harness.wallets import wallet
 from tests.pool.test_claims import claim, package, publish
-from tests.pool.world import TASK, Pool, add_seeds, at_block, program, settle
+from tests.pool.world import TASK, Configure, Pool, add_seeds, at_block, program, settle
 
 _WATCHED = ("dynamodb", "s3")
 
@@ -151,15 +151,13 @@ def test_credits_killed_anywhere_are_paid_once_in_the_end(pool: Pool, after: boo
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_publication_killed_anywhere_goes_on_and_ends_the_same(
-    pool: Pool, after: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks_epochs, "CHUNK", 2)
+def test_a_publication_killed_anywhere_goes_on_and_ends_the_same(pool: Pool, after: bool, configure: Configure) -> None:
+    configure(PUBLISH_CHUNK="2")
     hotkeys = [wallet(f"m{number}").hotkey for number in range(5)]
     records = [tasks_epochs.record(hotkey, hotkey, number + 1) for number, hotkey in enumerate(hotkeys)]
 
     def publish() -> None:
-        staged, tree = tasks_epochs.stage(7, list(records))
+        staged, tree = tasks_epochs.stage(7, merkle.in_order(records))
         following = store_claims.progress(7, staged.digest)
         while following < staged.leaves:
             following = tasks_epochs.write_chunk(staged, following, tree)
@@ -246,10 +244,8 @@ def test_a_lost_payout_is_started_again_under_the_next_name(pool: Pool, started:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_payout_killed_anywhere_goes_on_and_ends_the_same(
-    pool: Pool, after: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks_epochs, "CHUNK", 2)
+def test_a_payout_killed_anywhere_goes_on_and_ends_the_same(pool: Pool, after: bool, configure: Configure) -> None:
+    configure(PUBLISH_CHUNK="2")
     hotkeys = paid_window(pool)
     for step in range(1, 60):
         with killed_at(step, after=after):

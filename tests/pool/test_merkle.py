@@ -81,7 +81,8 @@ def test_an_inner_node_is_no_leaf_and_a_thousand_wrong_proofs_fail() -> None:
 
 def test_claims_packed_and_sorted_stand_in_the_order_of_their_addresses() -> None:
     claims = leaves(200)
-    packed = b"".join(sorted(merkle.pack(claim) for claim in claims))
+    packed = merkle.in_order(merkle.pack(claim) for claim in claims)
+    assert packed == b"".join(sorted(merkle.pack(claim) for claim in claims))
     addresses = [keys.address(leaf.hotkey) for leaf in merkle.unpack(packed)]
 
     assert addresses == sorted(addresses)

@@ -4,7 +4,8 @@ import { claimsSection } from "./proof.js";
 const showEpochs = claimsSection(document.querySelector("#claims"), () => "");
 
 poll(async () => {
-  const [health] = await Promise.all([getJson("health"), showEpochs()]);
+  const health = await getJson("health");
+  await showEpochs(health.simulation_enabled);
   fill("#figures", figures({
     "Epochs that can be claimed": health.epochs,
     "Default epoch": health.default_epoch ?? "none",

@@ -49,7 +49,7 @@ async function showClaims(health) {
   claims.hidden = !proofs.enabled;
   if (!proofs.enabled) return;
   claimsBase = `${proofs.path_prefix.slice(1)}/`;
-  await showEpochs();
+  await showEpochs(proofs.simulation_enabled);
 }
 
 document.querySelector("#csv").append(csvButton("leaderboard.csv", COLUMNS, () => miners));

@@ -6,8 +6,12 @@ import { climb, hex, leafOf } from "./keccak.js";
 const SHOWN = 20;
 const HOW = "The proof is fetched and then verified here: the leaf is made from the claim's own fields and hashed up to the epoch's root.";
 
-/** Build the list of epochs and the proof checker into a section; answers the function that fills them anew. */
+/**
+ * Build the list of epochs and the proof checker into a section; answers the function that fills them anew. An epoch never
+ * changes once it is published but for what is claimed of it in a simulation, so without one it is fetched once.
+ */
 export function claimsSection(section, base) {
+  const known = new Map();
   const epochs = el("div", { id: "epochs" });
   const select = el("select", { id: "epoch", name: "epoch", required: true });
   const outcome = el("div", { id: "outcome", role: "status" });
@@ -17,17 +21,21 @@ export function claimsSection(section, base) {
     el("button", { class: "plain", type: "submit" }, "Check"));
   fill(section, el("h2", {}, "Epochs"), epochs, el("h2", {}, "Check a proof"), el("p", { class: "quiet" }, HOW), form, outcome);
   checkWhatIsAsked(form, outcome, base);
-  return async () => {
-    const found = await newestEpochs(base());
+  return async (simulated) => {
+    if (simulated) known.clear();
+    const found = await newestEpochs(base(), known);
     fill(epochs, epochTable(found));
     offerEpochs(select, found);
   };
 }
 
-/** The newest epochs with their metadata. */
-async function newestEpochs(base) {
+/** The newest epochs with their metadata; those that are known are not asked for. */
+async function newestEpochs(base, known) {
   const { epochs } = await getJson(`${base}epochs`);
-  return Promise.all(epochs.slice(-SHOWN).reverse().map((number) => exactJson(`${base}epoch/${number}`, ["total_units", "claimed_units"])));
+  return Promise.all(epochs.slice(-SHOWN).reverse().map(async (number) => {
+    if (!known.has(number)) known.set(number, await exactJson(`${base}epoch/${number}`, ["total_units", "claimed_units"]));
+    return known.get(number);
+  }));
 }
 
 function epochTable(found) {
