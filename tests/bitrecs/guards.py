@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Part
 
-
-def bitrecs(module: str, name: str, guard: str, without: str, tests: str) -> Guard:
-    return Guard(name, f"chalicelib/bitrecs/{module}.py", guard, without, f"tests/bitrecs/test_{tests}.py")
-
+bitrecs = Part("chalicelib/bitrecs", "bitrecs")
 
 GUARDS = [
     # who signed

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Part
 
-
-def experts(module: str, name: str, guard: str, without: str, test: str) -> Guard:
-    """`test` is a file's subject and, behind a colon, the start of the one test that must fail."""
-    subject, _, function = test.partition(":")
-    node = f"::{function}" if function else ""
-    return Guard(name, f"chalicelib/experts/{module}.py", guard, without, f"tests/experts/test_{subject}.py{node}")
-
-
+experts = Part("chalicelib/experts", "experts")
 LENGTHS = "hostile_headers:test_a_header_s_length_is_believed_within_the_file_and_the_limit_alone"
 HEADERS = "hostile_headers:test_a_header_that_lies_is_refused"
 PICKLES = "hostile_files:test_a_pickle_that_wants_more_is_refused"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _COPIED = ("app.py", "chalicelib", "infra", "local", "subnetctl", "tests", "docs", "bench", "layers", "pyproject.toml")
+_SHARED = (".envs", "node_modules")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "node_modules", ".local")
 _SECONDS = 300
 UNNOTICED = "UNNOTICED"
@@ -35,6 +36,22 @@ class Guard:
 
     def stands_once(self) -> bool:
         return (ROOT / self.file).read_text("utf-8").count(self.guard) == 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Makes the guards of one folder; a test file is named by its subject, one test of it as `subject:function`."""
+
+    folder: str
+    tests: str
+    usual: str = ""
+
+    def __call__(self, module: str, name: str, guard: str, without: str, tests: str = "") -> Guard:
+        nodes = [self._node(*test.split(":")) for test in (tests or self.usual or module).split()]
+        return Guard(name, f"{self.folder}/{module}.py", guard, without, " ".join(nodes))
+
+    def _node(self, subject: str, *function: str) -> str:
+        return "::".join([f"tests/{self.tests}/test_{subject}.py", *function])
 
 
 def guards() -> list[Guard]:
@@ -62,6 +79,9 @@ def _copy_to(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
         elif source.exists():
             shutil.copy(source, folder / name)
+    for name in _SHARED:
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
 
 
 def _noticed(guard: Guard, copy: Path) -> bool:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Guard, Part
 
-
-def infra(module: str, name: str, guard: str, without: str, tests: str = "template") -> Guard:
-    files = " ".join(f"tests/infra/test_{part}.py" for part in tests.split())
-    return Guard(name, f"infra/{module}.py", guard, without, files)
-
+infra = Part("infra", "infra", "template")
 
 GUARDS = [
     infra("stores", "tables can be restored", '{"PointInTimeRecoveryEnabled": True}', '{"PointInTimeRecoveryEnabled": False}'),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Part
 
-
-def kernel(module: str, name: str, guard: str, without: str, tests: str = "") -> Guard:
-    files = " ".join(f"tests/kernel/test_{part}.py" for part in (tests or module).split())
-    return Guard(name, f"chalicelib/kernel/{module}.py", guard, without, files)
-
+kernel = Part("chalicelib/kernel", "kernel")
 
 GUARDS = [
     kernel("codec", "depth", "len(_OPENERS.findall(raw)) > MAX_DEPTH and", "False and"),

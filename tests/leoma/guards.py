@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Part
 
-
-def leoma(module: str, name: str, guard: str, without: str, tests: str = "auth") -> Guard:
-    return Guard(name, f"chalicelib/leoma/{module}.py", guard, without, f"tests/leoma/test_{tests}.py")
-
+leoma = Part("chalicelib/leoma", "leoma", "auth")
 
 GUARDS = [
     leoma("domain", "window", "if abs(int(now) - int(timestamp)) > window:", "if False:"),

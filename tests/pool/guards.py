@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Guard, Part
 
-
-def pool(module: str, name: str, guard: str, without: str, tests: str) -> Guard:
-    files = " ".join(f"tests/pool/test_{part}.py" for part in tests.split())
-    folder = "subnetctl" if module.startswith("pool_") else "chalicelib/pool"
-    return Guard(name, f"{folder}/{module}.py", guard, without, files)
+pool = Part("chalicelib/pool", "pool")
+commands = Part("subnetctl", "pool")
 
 
 def premise(module: str, name: str, guard: str, without: str, tests: str = "premises") -> Guard:
@@ -173,6 +170,6 @@ GUARDS = [
     pool("tasks", "one flow per window", '    if not any(name.startswith(f"window-{number}-") for name in running):\n',
          "    if True:\n", "faults"),
     pool("tasks_epochs", "banned miners are not paid", " if not miner.banned}", "}", "faults"),
-    pool("pool_epochs", "one claim per hotkey", "if claim.hotkey == following.hotkey:", "if False:", "commands"),
-    pool("pool_epochs", "amounts", "not 1 <= amount <= MAX_U64", "False", "commands"),
+    commands("pool_epochs", "one claim per hotkey", "if claim.hotkey == following.hotkey:", "if False:", "commands"),
+    commands("pool_epochs", "amounts", "not 1 <= amount <= MAX_U64", "False", "commands"),
 ]  # fmt: skip

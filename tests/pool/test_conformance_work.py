@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import app as app_module
-from chalicelib.pool import store_work, tasks
+from chalicelib.pool import store_results, store_work, tasks
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
 from tests.harness.wallets import wallet
@@ -151,6 +151,9 @@ def test_47_48_a_lease_takes_one_evolution_and_says_why_not(pool: Pool) -> None:
 
     assert (done["accepted_evolutions"], done["ignored_evolutions"], done["dropped_parent_ids"]) == (1, 1, [999, -1])
     assert done["gossip_accepted"] == 1
+    evolved, *_ = store_results.program(done["algorithm_ids"][0])
+    assert evolved
+    assert evolved.parents == (parent,)
     assert (bad.status, bad.json["accepted_evolutions"], len(bad.json["rejected_evolutions"])) == (200, 0, 1)
     assert pool.stats(a)["miner"]["malformed_submissions"] == 1
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Guard
+from tests.harness.mutation import Part
 
-
-def prism(module: str, name: str, guard: str, without: str, tests: str) -> Guard:
-    return Guard(name, f"chalicelib/prism/{module}.py", guard, without, f"tests/prism/test_{tests}.py")
-
-
-def evaluator(module: str, name: str, guard: str, without: str) -> Guard:
-    return Guard(name, f"layers/evaluator/{module}.py", guard, without, "tests/prism/test_sandbox.py")
-
+prism = Part("chalicelib/prism", "prism")
+evaluator = Part("layers/evaluator", "prism", "sandbox")
 
 GUARDS = [
     prism("domain", "window", "if abs(int(now) - int(timestamp)) > window:", "if False:", "intake"),
@@ -194,18 +188,53 @@ GUARDS = [
         "expires_at=clock.now() + 1)",
         "intake",
     ),
-    evaluator("sandbox", "no network", '"--unshare-net", ', ""),
-    evaluator("sandbox", "wall clock", 'raise RunFailed("timed out")', "return"),
-    evaluator("sandbox", "output", "if total > MAX_OUTPUT_BYTES and not self._flooded:", "if False:"),
-    evaluator("sandbox", "nothing without bubblewrap", "    if not bubblewrap:\n", "    if False:\n"),
-    evaluator("guest/launcher", "processes", "    (resource.RLIMIT_NPROC, processes),\n", ""),
-    evaluator("guest/launcher", "memory", "    (resource.RLIMIT_AS, memory),\n", ""),
-    evaluator("judge", "a bad start on purpose", "start = min(first, _UNIFORM_LOSS)", "start = first"),
-    evaluator("judge", "numbers only", "    if not math.isfinite(loss):\n", "    if False:\n"),
+    evaluator(
+        "sandbox", "no network", '"--unshare-net", ', "", "sandbox:test_a_project_sees_no_network_and_reaches_nobody"
+    ),
+    evaluator(
+        "sandbox", "wall clock", 'raise RunFailed("timed out")', "return", "sandbox:test_an_endless_loop_times_out"
+    ),
+    evaluator(
+        "sandbox",
+        "output",
+        "if total > MAX_OUTPUT_BYTES and not self._flooded:",
+        "if False:",
+        "sandbox:test_a_flood_of_output_ends_it",
+    ),
+    evaluator(
+        "sandbox",
+        "nothing without bubblewrap",
+        "    if not bubblewrap:\n",
+        "    if False:\n",
+        "sandbox:test_without_bubblewrap_nothing_runs_and_the_package_is_named",
+    ),
+    evaluator(
+        "guest/launcher",
+        "processes",
+        "    (resource.RLIMIT_NPROC, processes),\n",
+        "",
+        "sandbox:test_a_fork_bomb_stops_at_the_limit",
+    ),
+    evaluator("guest/launcher", "memory", "    (resource.RLIMIT_AS, memory),\n", "", "sandbox:test_memory_is_limited"),
+    evaluator(
+        "judge",
+        "a bad start on purpose",
+        "start = min(first, _UNIFORM_LOSS)",
+        "start = first",
+        "sandbox:test_hooks_that_cheat_earn_no_quality",
+    ),
+    evaluator(
+        "judge",
+        "numbers only",
+        "    if not math.isfinite(loss):\n",
+        "    if False:\n",
+        "sandbox:test_logits_that_are_no_numbers_fail",
+    ),
     evaluator(
         "judge",
         "parameters",
         'if not isinstance(count, int) or not 1 <= count <= int(run["max_parameters"]):',
         "if False:",
+        "sandbox:test_a_model_is_as_large_as_is_allowed",
     ),
 ]

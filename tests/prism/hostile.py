@@ -46,6 +46,7 @@ def build_model(ctx):
     raise ValueError("found: " + repr(found))
 """
 
+ENDLESS = "never ends, and starts so at its import"
 _PROJECTS = {
     "forks until it may no more": """
 def build_model(ctx):
@@ -55,7 +56,7 @@ def build_model(ctx):
             torch.importlib.import_module("time").sleep(600)
         made += 1
 """,
-    "never ends, and starts so at its import": """
+    ENDLESS: """
 class Endless:
     while True:
         pass
@@ -96,7 +97,7 @@ def train_step(model, batch, optimizer, ctx):
 
 HOW_IT_ENDS = {
     "forks until it may no more": ("failed", "Prism container evaluation "),
-    "never ends, and starts so at its import": ("failed", "Prism container evaluation timed out"),
+    ENDLESS: ("failed", "Prism container evaluation timed out"),
     "wants all memory": ("failed", "Prism container evaluation failed: "),
     "says its own metrics and leaves with success": ("failed", "Prism container evaluation failed: "),
     "floods its output": ("failed", "more than 1048576 bytes of output"),

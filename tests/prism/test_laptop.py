@@ -26,6 +26,7 @@ from tests.prism.world import INTERNAL, TOKEN, model, packed, recipe
 
 VERIFIED = INTERNAL | {"X-Platform-Verified-Hotkey": "miner"}
 BRIDGE = "/prism/internal/v1/bridge/submissions"
+PROCESS_NEXT = "/prism/internal/v1/worker/process-next"
 NEXT = "/prism/internal/v1/validators/assignments/next"
 WALLET = ("--wallet-path", "local/wallets", "--wallet-name", "dev", "--hotkey", "alice")
 MISSING = [
@@ -46,12 +47,20 @@ MODEL = (
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
-    started = Laptop(
+    server = Laptop(
         tmp_path_factory.mktemp("prism") / "state", PRISM_SHARED_TOKEN=TOKEN, PRISM_PLATFORM_EVAL_TIMEOUT_SECONDS="40",
         PRISM_PLATFORM_EVAL_PIDS_LIMIT="48", PRISM_PLATFORM_EVAL_MEMORY="6g",
     )  # fmt: skip
-    yield started.start()
-    started.close()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def endless(laptop: Laptop) -> str:
+    """A project that takes all the time there is, while other tests go on beside it."""
+    submission_id = uploaded(laptop, hostile.project(hostile.ENDLESS), hostile.ENDLESS)
+    assert call(laptop, PROCESS_NEXT)["submission_id"] == submission_id
+    return submission_id
 
 
 def call(laptop: Laptop, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Any:
@@ -93,6 +102,7 @@ def told(laptop: Laptop, *words: str) -> Any:
 
 
 @evaluating
+@pytest.mark.usefixtures("endless")
 def test_a_project_goes_from_its_folder_to_completed(laptop: Laptop, tmp_path: Path) -> None:
     files = {
         "prism.yaml": "architecture: {entrypoint: model.py}\ntraining: {entrypoint: train.py}\n",
@@ -187,7 +197,7 @@ def test_an_operator_lists_and_resolves_holds(laptop: Laptop) -> None:
 
 
 @evaluating
-def test_hostile_projects_reach_nothing_and_end_as_they_must(laptop: Laptop, tmp_path: Path) -> None:
+def test_hostile_projects_reach_nothing_and_end_as_they_must(laptop: Laptop, endless: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("do not tell")
     secret.chmod(0o666)
@@ -195,13 +205,17 @@ def test_hostile_projects_reach_nothing_and_end_as_they_must(laptop: Laptop, tmp
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ports = [api, cloud, listener.getsockname()[1]]
         explorer = uploaded(laptop, hostile.explorer(ports, str(secret)), "explorer")
-        others = {name: uploaded(laptop, hostile.project(name), name) for name in hostile.HOW_IT_ENDS}
+        waiting = [name for name in hostile.HOW_IT_ENDS if name != hostile.ENDLESS]
+        others = {name: uploaded(laptop, hostile.project(name), name) for name in waiting}
         failures: list[str] = []
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(laptop, stop, failures))
         watcher.start()
-        for _ in range(1 + len(others)):
-            ended(laptop, call(laptop, "/prism/internal/v1/worker/process-next")["submission_id"])
+        claimed = [call(laptop, PROCESS_NEXT)["submission_id"] for _ in range(1 + len(others))]
+        for submission_id in claimed:
+            ended(laptop, submission_id)
+        others[hostile.ENDLESS] = endless
+        ended(laptop, endless)
         stop.set()
         watcher.join()
         listener.setblocking(False)
@@ -235,9 +249,9 @@ def _watch(laptop: Laptop, stop: threading.Event, failures: list[str]) -> None:
 def test_a_lease_ends_by_its_timer_and_what_a_kill_interrupts_is_taken_up_again(laptop: Laptop) -> None:
     leased, evaluated = uploaded(laptop, model(201)), uploaded(laptop, MODEL.replace("Tiny", "Other") + RECIPE)
     laptop.stop()
-    laptop.start(PRISM_VALIDATOR_ASSIGNMENT_TIMEOUT_SECONDS="10", PRISM_PLAGIARISM_ENABLED="0")
+    laptop.start(PRISM_VALIDATOR_ASSIGNMENT_TIMEOUT_SECONDS="6", PRISM_PLAGIARISM_ENABLED="0")
     eventually(lambda: (next_of(laptop, "slow") or {}).get("submission_id") == leased)
-    assert call(laptop, "/prism/internal/v1/worker/process-next")["submission_id"] == evaluated
+    assert call(laptop, PROCESS_NEXT)["submission_id"] == evaluated
     eventually(lambda: status(laptop, leased)["status"] == "pending")
     laptop.stop(signal.SIGKILL)
     laptop.start(PRISM_PLAGIARISM_ENABLED="0")
