@@ -165,7 +165,7 @@ GUARDS = [
     premise("store_claims", "the first preparation stands", 'table.put_new({"pk": f"PAYOUT#{number}"',
             'table.put({"pk": f"PAYOUT#{number}"'),
     pool("tasks", "windows that are published are settled", "if not records or store_claims.epoch(window):",
-         "if not records:", "premises"),
+         "if not records:", "faults"),
     pool("tasks", "grace", " if since_start >= settings.epoch_grace_s else window.number - 2", "", "faults"),
     pool("tasks", "one flow per window", '    if not any(name.startswith(f"window-{number}-") for name in running):\n',
          "    if True:\n", "faults"),

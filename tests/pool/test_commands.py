@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +13,10 @@ import pytest
 
 import app as app_module
 from chalicelib.pool import merkle, tasks_epochs
-from subnetctl import cloud, main, pool_epochs, pool_miner, pool_programs, terminal
+from subnetctl import pool_epochs, pool_miner, pool_programs
+from tests.harness import command
 from tests.harness.client import over_http
+from tests.harness.command import Run
 from tests.harness.wallets import wallet
 from tests.pool.test_claims import ALICE, BOB, CHARLIE, DAVE, ROOT
 from tests.pool.world import Pool, settle
@@ -26,26 +28,10 @@ GOLDEN: list[dict[str, Any]] = [
     {"hotkey": CHARLIE, "recipient_coldkey": DAVE, "amount_units": 123456789012},
 ]
 
-Run = Callable[..., tuple[int, Any, str]]
-
 
 @pytest.fixture
 def run(pool: Pool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """A command of this process on the test's cloud: its status, its result, its words."""
-    monkeypatch.setattr(cloud, "connect", lambda: None)
-
-    def run_now(*words: str) -> tuple[int, Any, str]:
-        monkeypatch.setattr(sys, "argv", ["subnetctl", "pool", *words, "--json"])
-        monkeypatch.setattr(terminal._Mode, "json", False)
-        status = 0
-        try:
-            main.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capfd.readouterr()
-        return status, json.loads(said.out) if said.out.strip() else None, said.err
-
-    return run_now
+    return functools.partial(command.here(monkeypatch, capfd), "pool")
 
 
 @pytest.fixture

@@ -208,6 +208,15 @@ def run_window(window: int = 0) -> dict[str, Any]:
     return state if state.get("nothing") else dict(tasks.publish_epoch(state, None))
 
 
+def test_a_window_whose_epoch_the_operator_published_stages_nothing(pool: Pool) -> None:
+    paid_window(pool)
+    publish(0)
+
+    assert run_window() == {"window": 0, "done": True, "nothing": True}
+    assert store_claims.frozen(0) is None
+    assert store_claims.is_settled(0)
+
+
 def test_a_window_is_paid_out_after_its_grace_and_once(pool: Pool, started: Any) -> None:
     hotkeys = paid_window(pool, 320 + 4)
     tasks.close_windows()

@@ -22,7 +22,7 @@ import pytest
 from layers.evaluator import sandbox
 from tests.harness.laptop import ROOT, Laptop, eventually
 from tests.prism import hostile
-from tests.prism.world import INTERNAL, TOKEN, model, packed, recipe
+from tests.prism.world import INTERNAL, TOKEN, model
 
 VERIFIED = INTERNAL | {"X-Platform-Verified-Hotkey": "miner"}
 BRIDGE = "/prism/internal/v1/bridge/submissions"
@@ -124,25 +124,6 @@ def test_a_project_goes_from_its_folder_to_completed(laptop: Laptop, tmp_path: P
     assert entry["submission_id"] == found["id"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "code"),
-    [
-        ("model.py", b"import os\n", "would_be_rejected"),
-        ("model.py", b"\xff\xfe", "not_utf8"),
-        ("model.py", b"x" * 200_001, "too_large"),
-        ("project.zip", b"no zip", "would_be_rejected"),
-        ("project.zip", packed({"a.so": b"x"}), "would_be_rejected"),
-    ],
-)
-def test_what_review_would_refuse_is_not_even_uploaded(
-    laptop: Laptop, tmp_path: Path, name: str, content: bytes, code: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    done = control(laptop, "submit", str(tmp_path / name), *WALLET)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert json.loads(done.stderr.splitlines()[-1])["code"] == code
-
-
 def test_fifty_validators_never_share_one_of_twenty(laptop: Laptop) -> None:
     submitted = {uploaded(laptop, model(seed), f"miner-{seed}") for seed in range(20)}
     with ThreadPoolExecutor(50) as pool:
@@ -160,40 +141,6 @@ def test_fifty_validators_never_share_one_of_twenty(laptop: Laptop) -> None:
         list(pool.map(lambda lease: call(laptop, f"{path}/{lease}/result", body), leases))
     assert {status(laptop, one)["status"] for one in submitted} == {"completed"}
     assert told(laptop, "assignments") == []
-
-
-def held(laptop: Laptop, seed: int) -> str:
-    """A submission that waits for an operator."""
-    files = {
-        "prism.yaml": "architecture_id: nobody\ntraining: {entrypoint: train.py}\n",
-        "model.py": model(seed),
-        "train.py": recipe(seed),
-    }
-    submission_id = str(call(laptop, BRIDGE, packed(files), VERIFIED)["id"])
-    lease = next_of(laptop, "holder")
-    assert lease["submission_id"] == submission_id
-    path = f"/prism/internal/v1/validators/assignments/{lease['id']}/result"
-    call(laptop, path, b'{"metrics": {"q_arch": 0.9, "q_recipe": 0.9}}')
-    assert status(laptop, submission_id)["status"] == "held"
-    return submission_id
-
-
-def test_an_operator_lists_and_resolves_holds(laptop: Laptop) -> None:
-    first, second = held(laptop, 101), held(laptop, 102)
-    waiting = {hold["submission_id"]: hold["id"] for hold in told(laptop, "holds")}
-    assert set(waiting) == {first, second}
-    refused = control(laptop, "resolve", waiting[first], "--architecture", "hold")
-    assert (refused.returncode, json.loads(refused.stderr)["code"]) == (1, "unknown_action")
-    refused = control(laptop, "resolve", waiting[first], "--architecture", "existing", "--architecture-id", "nobody")
-    assert json.loads(refused.stderr)["code"] == "architecture_not_found"
-    outcome = told(laptop, "resolve", waiting[first], "--architecture", "new", "--training", "new")
-    assert (outcome["accepted_architecture"], outcome["accepted_training"]) == (True, True)
-    outcome = told(laptop, "resolve", waiting[second], "--architecture", "reject", "--reason", "bad")
-    assert outcome == {"rejected": True, "held": False}
-    assert (status(laptop, first)["status"], status(laptop, second)["error"]) == ("completed", "bad")
-    assert told(laptop, "holds") == []
-    assert [hold["status"] for hold in told(laptop, "holds", "--status", "")] == ["rejected", "resolved"]
-    assert control(laptop, "resolve", waiting[first], "--architecture", "new").returncode == 1
 
 
 @evaluating
