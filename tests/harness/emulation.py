@@ -50,6 +50,8 @@ def _shortened(whole_way: Callable[..., Any]) -> Callable[..., Any]:
         target = request.headers.get("x-amz-target", "")
         operation = target.removeprefix(_TARGET) if isinstance(target, str) else ""
         found = _data_call(operation, request.body) if operation in CALLS else None
+        if isinstance(request.body, bytearray):  # which a socket takes, and moto does not
+            request.body = bytes(request.body)
         return whole_way(stubber, request) if found is None else (200, {}, found)
 
     return answer
