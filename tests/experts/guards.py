@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.mutation import Part
+from tests.harness.mutation import Guard, Part
 
 experts = Part("chalicelib/experts", "experts")
 LENGTHS = "hostile_headers:test_a_header_s_length_is_believed_within_the_file_and_the_limit_alone"
