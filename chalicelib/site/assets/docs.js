@@ -1,4 +1,4 @@
-import { badge, el, fill, getJson } from "./site.js";
+import { badge, el, fill, getJson, marked } from "./site.js";
 
 const nameOf = (reference) => reference.split("/").at(-1);
 
@@ -16,12 +16,12 @@ function kind(schema) {
 
 function rows(caption, list) {
   return el("table", {}, el("caption", {}, caption), el("tbody", {}, list.map(([name, type, text]) =>
-    el("tr", {}, el("th", { scope: "row", class: "mono" }, name), el("td", {}, type), el("td", { class: "quiet" }, text ?? "")))));
+    el("tr", {}, el("th", { scope: "row", class: "mono" }, name), el("td", {}, type), el("td", { class: "quiet" }, marked(text))))));
 }
 
 function operation(path, method, spec) {
   const parts = [];
-  if (spec.description) parts.push(el("p", {}, spec.description));
+  if (spec.description) parts.push(el("p", {}, marked(spec.description)));
   for (const need of spec.security ?? []) parts.push(el("p", { class: "small" }, badge("signed", "warn"), " ", Object.keys(need).join(", ")));
   if (spec.parameters?.length) parts.push(rows("Parameters", spec.parameters.map((parameter) =>
     [`${parameter.name} (${parameter.in}${parameter.required ? "" : ", optional"})`, kind(parameter.schema), parameter.description])));
@@ -30,7 +30,7 @@ function operation(path, method, spec) {
   parts.push(rows("Answers", Object.entries(spec.responses).map(([status, answer]) =>
     [status, Object.values(answer.content ?? {}).flatMap((content) => kind(content.schema)), answer.description])));
   return el("details", { class: "operation", "data-words": `${method} ${path} ${spec.summary}`.toLowerCase() },
-    el("summary", {}, el("span", { class: "method" }, method.toUpperCase()), el("code", {}, path), el("span", { class: "quiet" }, spec.summary)),
+    el("summary", {}, el("span", { class: "method" }, method.toUpperCase()), el("code", {}, path), el("span", { class: "quiet" }, marked(spec.summary))),
     el("div", {}, parts));
 }
 
@@ -39,7 +39,7 @@ function schemaCard(name, schema) {
   const fields = Object.entries(schema.properties ?? {}).map(([field, shape]) =>
     [required.has(field) ? field : `${field} (optional)`, kind(shape), shape.description]);
   return el("details", { class: "operation", id: `schema-${name}` }, el("summary", {}, el("code", {}, name)),
-    el("div", {}, schema.description ? el("p", {}, schema.description) : null, rows("Fields", fields)));
+    el("div", {}, schema.description ? el("p", {}, marked(schema.description)) : null, rows("Fields", fields)));
 }
 
 const status = document.querySelector("#status");
@@ -47,7 +47,7 @@ try {
   const spec = await getJson("openapi.json");
   document.title = `${spec.info.title} · API reference`;
   fill("#title", `${spec.info.title} API`);
-  fill("#description", spec.info.description ?? "");
+  fill("#description", marked(spec.info.description));
   fill("#operations", Object.entries(spec.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operationSpec]) => operation(path, method, operationSpec))));
   fill("#schemas", Object.entries(spec.components.schemas).map(([name, schema]) => schemaCard(name, schema)));

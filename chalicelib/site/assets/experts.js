@@ -46,7 +46,7 @@ function showClock(health) {
   strip.append(hand);
   const names = [...new Set(overview.phases.map((phase) => phase.name))];
   const blocks = (name) => overview.phases.filter((phase) => phase.name === name).reduce((sum, phase) => sum + phase.blocks, 0);
-  fill("#clock", strip, el("div", { class: "legend" }, names.map((name) => el("span", {}, `${name}: ${blocks(name)} blocks`))));
+  fill("#clock", strip, el("div", { class: "legend" }, names.map((name) => el("span", {}, el("i", { class: name }), `${name}: ${blocks(name)} blocks`))));
 }
 
 function showVersions() {

@@ -1,11 +1,21 @@
 import { badge, el, fill, getJson, poll } from "./site.js";
 
+const WHAT = {
+  prism: "Who invents architectures, and who trains them best.",
+  pool: "Programs evolved and judged together, and claims on the rewards.",
+  experts: "Slices of a mixture-of-experts model, trained and merged.",
+  bitrecs: "Prompts that recommend products, scored by validators.",
+  leoma: "Image to video, ranked by the verdict of staked validators.",
+  claims: "Merkle claims on the epochs of a pool.",
+};
+
 function card(mount, health) {
   const path = (name) => mount[name].replace(/^\//, "");
   const kind = health === "healthy" || health === "ok" ? "good" : health === "unreachable" ? "bad" : "warn";
   return el("li", { class: "card" },
     el("h2", {}, mount.title, " ", badge(health, kind)),
-    el("p", { class: "quiet" }, "Base URL ", el("code", {}, mount.path)),
+    el("p", {}, WHAT[mount.name] ?? ""),
+    el("p", { class: "quiet small" }, "Base URL ", el("code", {}, mount.path)),
     el("p", { class: "tools" },
       el("a", { class: "button", href: path("dashboard") }, "Dashboard"),
       el("a", { class: "button", href: path("docs") }, "API reference"),

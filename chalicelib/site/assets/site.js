@@ -14,6 +14,11 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+/** Words in which back-ticks mark code. */
+export function marked(text) {
+  return (text ?? "").split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+}
+
 export function fill(target, ...children) {
   (typeof target === "string" ? document.querySelector(target) : target).replaceChildren(...children.flat());
 }
@@ -167,13 +172,14 @@ export function lineChart(points, { label, width = 640, height = 160, format = S
   const [xs, ys] = [points.map((point) => point[0]), points.map((point) => point[1])];
   const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const x = (value) => 8 + ((value - left) / (right - left || 1)) * (width - 16);
-  const y = (value) => height - 20 - ((value - low) / (high - low || 1)) * (height - 40);
+  const flat = high === low;
+  const y = (value) => height - 20 - (flat ? 0.5 : (value - low) / (high - low)) * (height - 40);
   const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${label}: from ${format(ys[0])} to ${format(ys.at(-1))}` });
   svg.append(
     draw("line", { x1: 8, x2: width - 8, y1: height - 20, y2: height - 20 }),
     draw("path", { d: points.map((point, index) => `${index ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`).join("") }),
-    draw("text", { x: 8, y: 14 }, format(high)),
-    draw("text", { x: 8, y: height - 6 }, format(low)),
+    ...(flat ? [draw("text", { x: 8, y: height / 2 - 8 }, format(low))]
+      : [draw("text", { x: 8, y: 14 }, format(high)), draw("text", { x: 8, y: height - 6 }, format(low))]),
   );
   return svg;
 }
