@@ -15,6 +15,7 @@ from chalicelib.kernel import chain
 from chalicelib.kernel.chain import Commitment, Neuron, Subnet
 from tests.experts import models
 from tests.harness.client import Client, Reply
+from tests.harness.cloud import remembered
 from tests.harness.wallets import Wallet, ed25519_wallet, wallet
 
 NOW = 1_800_000_000.0
@@ -109,7 +110,7 @@ def tiny() -> models.Model:
 @pytest.fixture
 def served(world: World, tiny: models.Model) -> World:
     """The tiny model published at block 1000 as `step_1`."""
-    world.publish(tiny)
+    remembered("experts serve", lambda: world.publish(tiny))
     return world
 
 

@@ -16,7 +16,8 @@ from chalicelib.kernel.http import App
 from local.gateway import Gateway, Request
 from local.server import Server
 
-_OF_ONE_TEST = {"PYTEST_CURRENT_TEST", "CLOCK_FROZEN_AT"}
+# The app does not depend on these, and they change with each test or, the last, with each app.
+_NO_SETTINGS = {"PYTEST_CURRENT_TEST", "CLOCK_FROZEN_AT", "AWS_EXECUTION_ENV"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Client:
 
 def whole_app() -> App:
     """The app of the environment's settings; building it is most of a small test's time, so each is built once."""
-    return _built(frozenset(item for item in os.environ.items() if item[0] not in _OF_ONE_TEST))
+    return _built(frozenset(item for item in os.environ.items() if item[0] not in _NO_SETTINGS))
 
 
 @functools.lru_cache(maxsize=16)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ from moto.core.base_backend import BackendDict
 from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.dynamo_type import Item as StoredItem
+from moto.s3.models import FakeKey
 
 from chalicelib.kernel import aws, tables
 from chalicelib.kernel.wire import Item, to_wire
@@ -20,6 +22,9 @@ from infra import template
 from tests.harness import emulation
 from tests.harness.units import stored_table
 
+# Tables' items by partition and sort key, buckets' versions by key.
+Contents = tuple[dict[str, Any], dict[str, dict[str, list[dict[str, Any]]]]]
+_MEMORY: dict[str, Contents] = {}
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -72,6 +77,42 @@ def empty_cloud() -> Iterator[None]:
     finally:
         botocore_stubber.enabled = False
         BackendDict.reset()
+
+
+def remembered(name: str, make: Callable[[], Any]) -> None:
+    """What `make` leaves in the cloud that stands; made once a process, and from then on put there as it was."""
+    if name not in _MEMORY:
+        make()
+        _MEMORY[name] = _contents()
+        return
+    tables, buckets = _MEMORY[name]
+    for table, items in tables.items():
+        stored_table(table).items = copy.deepcopy(items)
+    for bucket, objects in buckets.items():
+        for key, versions in objects.items():
+            _bucket(bucket).keys.setlist(key, [_object(state) for state in versions])
+
+
+def _contents() -> Contents:
+    tables, buckets = _stores()
+    names = [table["TableName"] for table in tables]
+    items = {name: copy.deepcopy(stored_table(name).items) for name in names}
+    return items, {name: {key: _states(found) for key, found in _bucket(name).keys.lists()} for name in buckets}
+
+
+def _states(versions: list[FakeKey]) -> list[dict[str, Any]]:
+    """Not the objects themselves: a cloud that ends empties whatever objects there are."""
+    return [copy.deepcopy(version.__getstate__()) for version in versions]
+
+
+def _object(state: dict[str, Any]) -> FakeKey:
+    found = FakeKey.__new__(FakeKey)
+    found.__setstate__(copy.deepcopy(state))
+    return found
+
+
+def _bucket(name: str) -> Any:
+    return get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"].buckets[name]
 
 
 def stock(table: tables.Table, items: Iterable[Item]) -> None:
