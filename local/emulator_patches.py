@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import importlib.metadata
@@ -37,6 +38,7 @@ def patch(python: str) -> None:
     tell_checksums_of_whole_uploads()
     remember_expressions()
     keep_little_history()
+    answer_in_one_write()
 
 
 def replace(module: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -257,3 +259,38 @@ def forget_old_executions() -> None:
         for key, run in list(store._data.items()):
             if (run.get("stopDate") or limit) < limit:
                 store._data.pop(key, None)
+
+
+class Gathering:
+    """A transport whose writes of one moment leave as one: who waits for an answer wakes once for head and body."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._gathered: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._transport.writelines(gathered)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def answer_in_one_write() -> None:
+    """Head and body are written one after the other, and would wake the caller twice."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    def make(made: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        return lambda protocol, transport: made(protocol, Gathering(transport))
+
+    replace(HttpToolsProtocol, "connection_made", make)
