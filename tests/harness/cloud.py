@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
@@ -24,7 +24,8 @@ from tests.harness.units import stored_table
 
 # Tables' items by partition and sort key, buckets' versions by key.
 Contents = tuple[dict[str, Any], dict[str, dict[str, list[dict[str, Any]]]]]
-_MEMORY: dict[str, Contents] = {}
+_MEMORY: dict[str, tuple[Any, Contents]] = {}
+Made = TypeVar("Made")
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -79,13 +80,17 @@ def empty_cloud() -> Iterator[None]:
         BackendDict.reset()
 
 
-def remembered(name: str, make: Callable[[], Any]) -> None:
-    """What `make` leaves in the cloud that stands; made once a process, and from then on put there as it was."""
+def remembered(name: str, make: Callable[[], Made]) -> Made:
+    """What `make` answers and leaves in the cloud; made once a process, and from then on put there as it was."""
     if name not in _MEMORY:
-        make()
-        _MEMORY[name] = _contents()
-        return
-    tables, buckets = _MEMORY[name]
+        _MEMORY[name] = (make(), _contents())
+    else:
+        _put_back(*_MEMORY[name][1])
+    made: Made = copy.copy(_MEMORY[name][0])
+    return made
+
+
+def _put_back(tables: dict[str, Any], buckets: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     for table, items in tables.items():
         stored_table(table).items = copy.deepcopy(items)
     for bucket, objects in buckets.items():
@@ -106,9 +111,9 @@ def _states(versions: list[FakeKey]) -> list[dict[str, Any]]:
 
 
 def _object(state: dict[str, Any]) -> FakeKey:
-    found = FakeKey.__new__(FakeKey)
+    found: Any = FakeKey.__new__(FakeKey)
     found.__setstate__(copy.deepcopy(state))
-    return found
+    return found  # type: ignore[no-any-return] # its class keeps no track of its own type
 
 
 def _bucket(name: str) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.harness.cloud import remembered
+
 from .world import ADMIN, NOW, publish, subnet, sync
 
 
@@ -13,5 +15,9 @@ from .world import ADMIN, NOW, publish, subnet, sync
 def world(cloud: None, freeze: Callable[[float], None], configure: Callable[..., None]) -> None:
     freeze(NOW)
     configure(LEOMA_ADMIN_HOTKEYS=ADMIN.hotkey)
+    remembered("leoma", begin)
+
+
+def begin() -> None:
     sync(subnet())
     publish(100)

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.kernel import flows
 from tests.harness.client import Client, whole_app
+from tests.harness.cloud import remembered
 from tests.pool.world import NOW, Pool, add_seeds, at_block
 
 Started = list[tuple[str, str, Any]]
@@ -33,5 +34,9 @@ def pool(cloud: None, freeze: Callable[[float], None], configure: Callable[..., 
     """Nine seeds, block 0, a clock that stands still, claims served and simulated."""
     freeze(NOW)
     configure(MERKLE_CLAIM_ENABLED="true", CLAIM_SIMULATION_ENABLED="true")
+    return Pool(Client(whole_app()), seeds=remembered("pool", begin))
+
+
+def begin() -> list[int]:
     at_block(0)
-    return Pool(Client(whole_app()), seeds=add_seeds(9))
+    return add_seeds(9)
