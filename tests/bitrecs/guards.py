@@ -106,7 +106,7 @@ GUARDS = [
         "banned in a queue",
         'table.checking("BAN", entry.hotkey, when="attribute_not_exists(#pk)"),',
         "",
-        "evaluation",
+        "races",
     ),
     bitrecs(
         "store_work",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import pytest
+
 import app as app_module
 from chalicelib.bitrecs import store, store_work, tasks_sessions
+from chalicelib.kernel.tables import ConditionFailed
 from tests.bitrecs.world import Configure, World, screened
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
@@ -84,6 +87,32 @@ def test_a_claim_is_never_handed_out_twice(world: World) -> None:
     assert len(found) == 3
     runs = {run["evaluation_run_id"] for one in found for run in one["evaluation_runs"]}
     assert len({(store_work.run(run) or {})["agent_id"] for run in runs}) == 3
+
+
+def test_a_session_that_was_idle_when_it_was_looked_at_takes_no_second_evaluation(world: World) -> None:
+    for name in "ab":
+        assert world.miner(name).submit().status == 201
+    (first, second), _ = store_work.queue("screener_1")
+    session = {"session_id": world.screener("screener-1-1").session_id, "name": "screener-1-1"}
+
+    store_work.claim(first, session, {"evaluation_id": "1"}, [])
+    with pytest.raises(ConditionFailed) as lost:
+        store_work.claim(second, session, {"evaluation_id": "2"}, [])
+
+    assert set(lost.value.failed) == {store_work.CLAIM_OF_SESSION}
+
+
+def test_a_ban_between_the_look_at_a_queue_and_the_claim_wins(world: World) -> None:
+    miner = world.miner("a")
+    assert miner.submit().status == 201
+    ((entry,), _) = store_work.queue("screener_1")
+    session = {"session_id": world.screener("screener-1-1").session_id, "name": "screener-1-1"}
+    store.ban(miner.hotkey, "spam", "tests")
+
+    with pytest.raises(ConditionFailed) as lost:
+        store_work.claim(entry, session, {"evaluation_id": "1"}, [])
+
+    assert store_work.CLAIM_OF_BAN in lost.value.failed
 
 
 def test_no_more_than_three_validators_evaluate_an_agent(world: World) -> None:

@@ -269,9 +269,9 @@ CHEATS = {
     "no opinion": ANSWER + "    return torch.zeros(*batch.tokens.shape, ctx.vocab_size, requires_grad=True)\n",
     "the targets, if they were told": ANSWER
     + "    return torch.nn.functional.one_hot(batch.targets, ctx.vocab_size) * 100.0 + model(batch.tokens) * 0\n",
-    "a bad start on purpose": "class S:\n    n = 0\n\n" + ANSWER + "    S.n += 1\n    if S.n > 9:\n"
-    "        return torch.zeros(*batch.tokens.shape, ctx.vocab_size, requires_grad=True)\n"
-    "    return torch.randn(*batch.tokens.shape, ctx.vocab_size) * 1000\n",
+    "a bad start on purpose": "class S:\n    trained = False\n\n" + ANSWER + "    known = model(batch.tokens) * 0.0\n"
+    "    return known if S.trained else known + torch.randn(*known.shape) * 1000\n\n"
+    "def train_step(model, batch, optimizer, ctx):\n    S.trained = True\n    return 0.0\n",
 }
 
 
@@ -281,7 +281,7 @@ def test_hooks_that_cheat_earn_no_quality(name: str) -> None:
     """A start counts no worse than knowing nothing."""
     found = evaluate(MODEL + CHEATS[name])
     efficiency = 0.18 / (1 + 5.0103)
-    assert "error" in found or found["metrics"]["q_arch"] == pytest.approx(efficiency, abs=0.002)
+    assert found["metrics"]["q_arch"] == pytest.approx(efficiency, abs=0.002)
 
 
 @confined
