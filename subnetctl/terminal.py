@@ -64,6 +64,8 @@ def _cell(value: Any) -> Text:
     """As text that is nothing but text: brackets in it are no markup."""
     if value is None:
         return Text()
+    if isinstance(value, bool):
+        return Text("yes") if value else Text("no", style="red")
     return Text(f"{value:,.2f}" if isinstance(value, float) else str(value))
 
 
