@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import smoke
 from tests.harness.laptop import Laptop, NotReady, eventually
 
 
@@ -32,6 +33,10 @@ def chain_seen_at(laptop: Laptop) -> str:
     key = {"pk": {"S": "CHAIN"}, "sk": {"S": "HEAD"}}
     head = laptop.client("dynamodb").get_item(TableName="subnet-functions-local-chain", Key=key)["Item"]
     return str(head["observed_at"]["N"])
+
+
+def test_it_passes_the_smoke_test_of_a_deployment(laptop: Laptop) -> None:
+    smoke.check(laptop.url)
 
 
 def test_it_serves_every_mount(laptop: Laptop) -> None:

@@ -92,8 +92,8 @@ class Lives:
     now: Laptop
 
 
-@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def lives(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
     server = Laptop(tmp_path_factory.mktemp("lives") / "state")
     server.start(ADMIN_HOTKEYS=Admin.address, AWS_PROFILE="someone", SECRET_OF_THE_USER="x")
     remember(server, "miner")
@@ -104,7 +104,7 @@ def lives(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "cloud": cloud_pid(server),
     }
     pretend_a_job_was_cut_off(server)
-    status = server.stop(request.param)
+    status = server.stop(signal.SIGINT)
     left_behind = {path.name for path in server.state_dir.iterdir()}
     yield Lives(before, status, left_behind, server.start(ADMIN_HOTKEYS=""))
     server.close()
@@ -150,6 +150,11 @@ def test_a_server_that_is_killed_loses_nothing_for_its_cloud_saves_when_it_goes(
     own.stop(signal.SIGKILL)
     own.start()
     assert remembers(own, "miner")
+
+    cloud = cloud_pid(own)
+    assert own.stop(signal.SIGTERM) == 0
+    assert not (own.state_dir / "cloud.json").exists()
+    eventually(lambda: not running_in_session(cloud))
 
 
 CLAIMS = 500
