@@ -115,6 +115,26 @@ def test_a_ban_between_the_look_at_a_queue_and_the_claim_wins(world: World) -> N
     assert store_work.CLAIM_OF_BAN in lost.value.failed
 
 
+def test_validators_that_finish_at_the_same_time_both_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    screened(world, "a")
+    first, second, _ = world.validators
+    for validator in (first, second):
+        for run in (validator.claim() or {})["evaluation_runs"]:
+            validator.run_through(run["evaluation_run_id"], 0.8)
+    settle = store_work.settle
+
+    def settle_behind_the_other(settled: store_work.Settlement) -> None:
+        monkeypatch.setattr(store_work, "settle", settle)
+        assert second.post("finish-evaluation").status == 200
+        settle(settled)
+
+    monkeypatch.setattr(store_work, "settle", settle_behind_the_other)
+    assert first.post("finish-evaluation").status == 200
+
+    ((entry,), _) = store_work.queue("validator")
+    assert len(entry.scores) == 2
+
+
 def test_no_more_than_three_validators_evaluate_an_agent(world: World) -> None:
     screened(world, "a")
     validators = list(world.validators)
