@@ -178,6 +178,16 @@ def resolve(
 
 
 @app.command()
+def requeue(
+    submission_id: Annotated[str, typer.Argument(help="As its miner knows it; it failed with its attempts exhausted.")],
+) -> None:
+    """Put a submission whose runs or leases were all lost back to its place in the queue."""
+    cloud.connect()
+    tasks_claim.pardon(submission_id)
+    terminal.result({"id": submission_id, "status": PENDING}, human=f"{submission_id} is pending again")
+
+
+@app.command()
 def assignments() -> None:
     """Leases that validators hold, the one that ends first on top."""
     cloud.connect()

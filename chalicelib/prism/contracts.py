@@ -289,7 +289,10 @@ class Result(Contract):
 
 @frozen
 class Submission:
-    """A submission as it stands; `holder` is the execution or assignment that works on it."""
+    """A submission as it stands; `holder` is the execution or assignment that works on it.
+
+    `runs` and `assignments` never fall, for an execution's name is used once; each pardon allows as many again.
+    """
 
     id: str
     hotkey: str
@@ -303,6 +306,7 @@ class Submission:
     error: str | None = None
     runs: int = 0
     assignments: int = 0
+    pardons: int = 0
     holder: str = ""
     failed_by: tuple[str, ...] = ()
     counted: bool = False

@@ -21,6 +21,7 @@ from .contracts import (
     ASSIGNED,
     COMPLETED,
     EXPIRED,
+    FAILED,
     REJECTED,
     RUNNING,
     Assignment,
@@ -32,6 +33,8 @@ from .contracts import (
 )
 
 EXHAUSTED = "validator assignment attempts exhausted"
+RUNS_EXHAUSTED = "evaluation attempts exhausted"
+MAX_RUNS = 3
 DEADLINE_EXPIRED = "validator deadline expired"
 VALIDATOR_REJECTED = "validator rejected assignment"
 HELD_FOR_REVIEW = "component attribution held for review"
@@ -191,9 +194,19 @@ def not_active() -> Conflict:
     return Conflict("assignment is not active", code="assignment_not_active")
 
 
-def has_attempts_left(attempt: int, settings: PrismSettings) -> bool:
+def has_attempts_left(attempt: int, pardons: int, settings: PrismSettings) -> bool:
     """After this one was lost."""
-    return attempt < settings.validator_assignment_max_attempts
+    return attempt < settings.validator_assignment_max_attempts * (1 + pardons)
+
+
+def has_runs_left(submission: Submission) -> bool:
+    return submission.runs < MAX_RUNS * (1 + submission.pardons)
+
+
+def check_pardonable(submission: Submission) -> None:
+    """Only what was lost through no fault of its own."""
+    if submission.status != FAILED or submission.error not in {EXHAUSTED, RUNS_EXHAUSTED}:
+        raise Conflict("only a submission whose attempts were all lost goes back", code="not_exhausted")
 
 
 ASSIGNMENT_END_OF = {VALIDATOR_REJECTED: REJECTED, DEADLINE_EXPIRED: EXPIRED}

@@ -1,5 +1,5 @@
 """PRISM's access patterns, one function each: submissions, queue, leases. See also `store_review` (9-13),
-`store_families` (14-22, 25) and `store_commit` (23-24), which the same file would not hold.
+`store_families` (14-22, 25) and `store_commit` (23-24, 26), which the same file would not hold.
 
 | #  | question                           | key                               | consistency | cost                    |
 |----|------------------------------------|-----------------------------------|-------------|-------------------------|
@@ -30,6 +30,7 @@
 | 23 | end a submission, all effects      | SUB, ASG, FAM, VAR, BOARD, ...    | conditional | 1 transaction of 5-35   |
 | 24 | give a submission back             | SUB, QUEUE, ASG, SLOT, LEASES     | conditional | 1 transaction of 5      |
 | 25 | the history of a family            | EVENTS#{family}                   | strong      | 1 query of 100          |
+| 26 | take a failed submission back      | SUB, QUEUE                        | conditional | 1 transaction of 2      |
 
 Nothing is read from an index of DynamoDB's: every list is a partition of its own, written with what it lists.
 """
@@ -187,6 +188,7 @@ def _queue_item(submission: Submission) -> Item:
         "submission_id": submission.id,
         "hotkey": submission.hotkey,
         "failed_by": list(submission.failed_by),
+        "runs": submission.runs,
         "assignments": submission.assignments,
         "counted": submission.counted,
     }
@@ -216,13 +218,13 @@ def step(status: str) -> Item:
 def claim_for_worker(entry: Item, execution: str, *, until: float) -> bool:
     """6: pending to running, once; False when somebody else was faster."""
     submission_id = str(entry["submission_id"])
-    change = f"SET #status = :running, #holder = :holder, #updated_at = :now, #runs = :one, {NEXT_STEP}"
+    change = f"SET #status = :running, #holder = :holder, #updated_at = :now, #runs = :runs, {NEXT_STEP}"
     return _claimed(
         [
             table.deleting("QUEUE", str(entry["sk"]), when="attribute_exists(#pk)"),
             table.updating(
                 f"SUB#{submission_id}", "-", change, when="#status = :pending",
-                running=RUNNING, pending=PENDING, holder=execution, one=1, **step(RUNNING),
+                running=RUNNING, pending=PENDING, holder=execution, runs=entry["runs"] + 1, **step(RUNNING),
             ),
             running(submission_id, execution, until=until),
             *_no_longer_pending(entry),

@@ -1,4 +1,4 @@
-"""PRISM's access patterns 23 and 24: how a submission ends, or goes back to the queue, in one transaction."""
+"""PRISM's access patterns 23, 24 and 26: how a submission ends, or goes back to the queue, in one transaction."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def commit(submission: Submission, ending: Ending) -> None:
     _write(writes)
 
 
-def give_back(submission: Submission, lost: Assignment | None, *, failed_by: str = "") -> None:
+def give_back(submission: Submission, lost: Assignment) -> None:
     """24: pending again, in its old place; the lease that was lost is closed with it."""
-    losers = tuple(dict.fromkeys([*submission.failed_by, *([failed_by] if failed_by else [])]))[-20:]
+    losers = tuple(dict.fromkeys([*submission.failed_by, lost.validator_hotkey]))[-20:]
     again = Submission(**{**vars(submission), "failed_by": losers})
     change = f"SET #status = :pending, #holder = :nobody, #updated_at = :now, #failed_by = :losers, {store.NEXT_STEP}"
     writes = [
@@ -72,12 +72,26 @@ def give_back(submission: Submission, lost: Assignment | None, *, failed_by: str
         ),
         store.queueing(again),
         *store.counting(submission.hotkey, 1, counted=submission.counted),
+        *_assignment_ended(lost),
     ]  # fmt: skip
-    if lost:
-        writes += _assignment_ended(lost)
-    else:
-        writes.append(table.deleting("RUNS", submission.id))
     _write(writes)
+
+
+def take_back(submission: Submission) -> None:
+    """26: pending again after it had failed, in its old place."""
+    again = Submission(**{**vars(submission), "pardons": submission.pardons + 1, "error": None})
+    change = f"SET #status = :pending, #error = :error, #pardons = :pardons, #updated_at = :now, {store.NEXT_STEP}"
+    _write(
+        [
+            table.updating(
+                f"SUB#{submission.id}", "-", change, when="#status = :was AND #pardons = :before",
+                pending=PENDING, error=None, pardons=again.pardons, **store.step(PENDING),
+                was=submission.status, before=submission.pardons,
+            ),
+            store.queueing(again),
+            *store.counting(submission.hotkey, 1, counted=submission.counted),
+        ]
+    )  # fmt: skip
 
 
 def close(lost: Assignment) -> None:

@@ -14,12 +14,10 @@ from chalicelib.kernel.errors import NotFound, Unavailable
 from chalicelib.kernel.tables import until_decided
 from chalicelib.kernel.wire import Item
 
-from . import store, store_commit, tasks_finish
+from . import domain, store, store_commit, tasks_finish
 from .contracts import ASSIGNED, FAILED, GONE, PASSED, REJECTED, RUNNING, Assignment, PrismSettings, Submission
 
 EVALUATION, LEASE = "prism-evaluation", "prism-lease"
-RUNS_EXHAUSTED = "evaluation attempts exhausted"
-MAX_RUNS = 3
 _CLAIM_TRIES = 6
 _CLAIM_SECONDS = 10.0
 _SPREAD = 4.0
@@ -38,7 +36,7 @@ def process_next() -> str | None:
         return None
     for entry in store.queue():
         submission_id = str(entry["submission_id"])
-        execution = f"{submission_id}-1"
+        execution = f"{submission_id}-{entry['runs'] + 1}"
         if store.claim_for_worker(entry, execution, until=clock.now() + settings.worker_claim_timeout_seconds):
             if _review(submission_id, execution) not in {REJECTED, GONE}:
                 start_evaluation(submission_id, execution)
@@ -163,14 +161,25 @@ def _recover(run: Item) -> None:
         _run_again(submission, execution)
 
 
+def pardon(submission_id: str) -> None:
+    """An operator's word that it was not the project's fault: back to its old place, with as many attempts again."""
+
+    def decide() -> None:
+        submission = store.get(submission_id)
+        domain.check_pardonable(submission)
+        store_commit.take_back(submission)
+
+    until_decided(decide)
+
+
 def _patience(run: Item) -> float:
     """An execution that reports itself running is given its whole wall clock beyond the claim."""
     return float(run["claimed_until"]) + PrismSettings.current().platform_eval_timeout_seconds
 
 
 def _run_again(submission: Submission, execution: str) -> None:
-    if submission.runs >= MAX_RUNS:
-        store_commit.commit(submission, store_commit.Ending(FAILED, RUNS_EXHAUSTED, execution=execution))
+    if not domain.has_runs_left(submission):
+        store_commit.commit(submission, store_commit.Ending(FAILED, domain.RUNS_EXHAUSTED, execution=execution))
         return
     again = f"{submission.id}-{submission.runs + 1}"
     until = clock.now() + PrismSettings.current().worker_claim_timeout_seconds

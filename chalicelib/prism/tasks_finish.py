@@ -128,8 +128,8 @@ def _lose(lease: Assignment, status: str, error: str) -> None:
     submission = store.get(lease.submission_id)
     if submission.status != RUNNING or submission.holder != lease.id:
         store_commit.close(lost)
-    elif domain.has_attempts_left(lease.attempt, PrismSettings.current()):
-        store_commit.give_back(submission, lost, failed_by=lease.validator_hotkey)
+    elif domain.has_attempts_left(lease.attempt, submission.pardons, PrismSettings.current()):
+        store_commit.give_back(submission, lost)
     else:
         store_commit.commit(submission, Ending(FAILED, domain.EXHAUSTED, assignment=lost))
 

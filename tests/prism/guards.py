@@ -33,7 +33,7 @@ GUARDS = [
     prism(
         "domain",
         "three attempts",
-        "return attempt < settings.validator_assignment_max_attempts",
+        "return attempt < settings.validator_assignment_max_attempts * (1 + pardons)",
         "return True",
         "assignments",
     ),
@@ -164,7 +164,8 @@ GUARDS = [
         "if False:",
         "worker",
     ),
-    prism("tasks_claim", "three runs", "if submission.runs >= MAX_RUNS:", "if False:", "worker"),
+    prism("tasks_claim", "three runs", "if not domain.has_runs_left(submission):", "if False:", "worker"),
+    prism("tasks_claim", "only what was lost is taken back", "domain.check_pardonable(submission)", "pass", "worker"),
     prism("tasks_claim", "live runs are left alone", "elif state not in _LIVE_STATES or ", "elif ", "worker"),
     prism("routes", "the token comes once", 'if request.repeats("authorization") or not', "if not", "intake"),
     prism("routes", "closed without a token", "    if not token:\n", "    if False:\n", "intake"),

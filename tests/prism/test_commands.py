@@ -72,3 +72,13 @@ def test_an_operator_lists_and_resolves_holds(prism: Prism, run: Run) -> None:
     assert run("holds")[1] == []
     assert [hold["status"] for hold in run("holds", "--status", "")[1]] == ["rejected", "resolved"]
     assert resolve(first, "new")[0] == 1
+
+
+def test_an_operator_takes_a_lost_submission_back(prism: Prism, run: Run) -> None:
+    submission_id = prism.submitted()
+    assert code(run("requeue", submission_id)[2]) == "not_exhausted"
+    for validator in "abc":
+        prism.assignment(prism.next(validator)["id"], "reject", {})
+    assert prism.status(submission_id)["status"] == "failed"
+    assert run("requeue", submission_id)[:2] == (0, {"id": submission_id, "status": "pending"})
+    assert prism.next("d")["submission_id"] == submission_id

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from chalicelib.kernel import clock
+from chalicelib.kernel.errors import Refusal
 from chalicelib.prism import store, tasks, tasks_claim
+from tests.harness.race import all_at_once
 from tests.prism.machine import Machines
 from tests.prism.world import BOB, INTERNAL, NOW, SLUG, Configure, Freeze, Prism, model
 
@@ -109,6 +112,57 @@ def test_a_dead_execution_is_followed_by_the_next_and_three_are_enough(prism: Pr
         tasks_claim.recover()
     found = prism.status(submission_id)
     assert (found["status"], found["error"]) == ("failed", "evaluation attempts exhausted")
+
+
+def lost(prism: Prism, machines: Machines) -> str:
+    """A submission whose three runs all died."""
+    submission_id = prism.submitted()
+    machines.at_once = False
+    prism.process()
+    for number in (1, 2, 3):
+        machines.states[f"{submission_id}-{number}"] = "FAILED"
+        tasks_claim.recover()
+    machines.at_once = True
+    assert prism.status(submission_id)["status"] == "failed"
+    return submission_id
+
+
+def test_an_operator_takes_back_what_was_lost_and_it_runs_under_a_new_name(prism: Prism, machines: Machines) -> None:
+    submission_id = lost(prism, machines)
+    tasks_claim.pardon(submission_id)
+    found = prism.status(submission_id)
+    assert (found["status"], found["error"]) == ("pending", None)
+    assert prism.process() == submission_id
+    assert prism.status(submission_id)["status"] == "completed"
+    assert machines.states[f"{submission_id}-4"] == "SUCCEEDED"
+
+
+def test_a_pardon_allows_as_many_leases_again(prism: Prism, machines: Machines) -> None:
+    submission_id = lost(prism, machines)
+    tasks_claim.pardon(submission_id)
+    for _ in range(6):
+        prism.assignment(prism.next("a")["id"], "reject", {})
+    assert prism.status(submission_id)["error"] == "validator assignment attempts exhausted"
+    tasks_claim.pardon(submission_id)
+    assert prism.next("a")["attempt"] == 7
+
+
+def test_only_what_was_lost_is_taken_back_and_once(prism: Prism, machines: Machines) -> None:
+    submission_id = lost(prism, machines)
+    outcomes = all_at_once([lambda: refused(lambda: tasks_claim.pardon(submission_id))] * 6)
+    assert sorted(outcomes) == ["", *["not_exhausted"] * 5]
+    assert len(list(store.queue())) == 1
+    assert prism.process() == submission_id
+    assert refused(lambda: tasks_claim.pardon(submission_id)) == "not_exhausted"
+    assert refused(lambda: tasks_claim.pardon("nobody")) == "submission_not_found"
+
+
+def refused(call: Callable[[], None]) -> str:
+    try:
+        call()
+    except Refusal as refusal:
+        return refusal.code
+    return ""
 
 
 def test_a_stuck_execution_is_given_up_after_its_time(prism: Prism, machines: Machines, freeze: Freeze) -> None:
