@@ -17,8 +17,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from local import emulator_patches
+from local import emulator_patches, emulator_road
 from local.emulator_patches import VERSION, UnexpectedInternals, replace
+from local.emulator_road import Asgi
 
 SECONDS_BETWEEN_SAVES = 5
 SECONDS_FOR_A_SAVE = 60
@@ -32,8 +33,6 @@ UVICORN: dict[str, Any] = {
     "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": 2,
 }
-
-Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def main(folder: Path, port: int, python: str) -> int:
@@ -174,7 +173,8 @@ def serve(listener: socket.socket) -> None:
 
     saver = Saver()
     ministack_app.save_all = saver.finish
-    server = uvicorn.Server(uvicorn.Config(saver.noticing(ministack_app.app), **UVICORN))
+    application = saver.noticing(emulator_road.shortened(ministack_app.app))
+    server = uvicorn.Server(uvicorn.Config(application, **UVICORN))
 
     def announced(startup: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def starting(sockets: list[socket.socket]) -> None:

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from tests.harness.laptop import eventually
 
 SECONDS_TO_WAIT = 30
 SESSION = get_session()
+SIGNED = "AWS4-HMAC-SHA256 Credential=test/20270101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0"
 ROLE = "arn:aws:iam::000000000000:role/test"
 CODE = """
 import sys
@@ -209,6 +212,43 @@ def test_expressions_mean_the_same_when_they_come_again(emulator: Emulator) -> N
             ExpressionAttributeValues={":pk": {"S": "a"}, ":low": {"S": str(low)}, ":high": {"N": "4"}},
         )
         assert [item["sk"]["S"] for item in found["Items"]] == [str(number) for number in range(low, 4)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "asked", "status"),
+    [
+        ("PutItem", {"TableName": "road", "Item": {"pk": {"S": "a"}, "n": {"N": "1"}, "raw": {"B": "AAE="}}}, 200),
+        ("GetItem", {"TableName": "road", "Key": {"pk": {"S": "a"}}, "ConsistentRead": True}, 200),
+        ("PutItem", {"TableName": "road", "Item": {"pk": {"S": "a"}}, "ConditionExpression": "attribute_not_exists(pk)",
+                     "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}, 400),
+        ("TransactWriteItems", {"TransactItems": [{"Delete": {"TableName": "road", "Key": {"pk": {"S": "a"}},
+                                "ConditionExpression": "attribute_not_exists(pk)"}}]}, 400),
+        ("GetItem", {"TableName": "nowhere", "Key": {"pk": {"S": "a"}}}, 400),
+        ("GetItem", {"TableName": "road", "Key": {"pk": {"S": ""}}}, 400),
+    ],
+)  # fmt: skip
+def test_the_short_road_answers_what_the_whole_way_does(
+    emulator: Emulator, operation: str, asked: dict[str, Any], status: int
+) -> None:
+    tables = emulator.client("dynamodb")
+    if "road" not in tables.list_tables()["TableNames"]:
+        key = {"KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST"}
+        tables.create_table(
+            TableName="road", AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}], **key
+        )
+
+    def answer(target: str) -> tuple[int, bytes, str | None, str | None]:
+        """A target with a query goes the whole way."""
+        headers = {"X-Amz-Target": f"DynamoDB_20120810.{operation}", "Authorization": SIGNED}
+        with closing(HTTPConnection(emulator.endpoint.removeprefix("http://"))) as connection:
+            connection.request("POST", target, json.dumps(asked), headers)
+            reply = connection.getresponse()
+            ids = [reply.getheader(name) for name in ("x-amz-crc32", "content-type")]
+            assert (reply.getheader("x-amz-id-2") is None) == (target == "/")
+            return reply.status, reply.read(), ids[0], ids[1]
+
+    assert answer("/") == answer("/?whole")
+    assert answer("/")[0] == status
 
 
 def test_only_recent_logs_are_kept(emulator: Emulator) -> None:
