@@ -21,6 +21,7 @@ EXAMPLES = {
     "prism process": "prism process",
     "prism holds": "prism holds --status pending",
     "prism resolve": "prism resolve HOLD --architecture existing --architecture-id FAMILY --training new",
+    "prism requeue": "prism requeue SUBMISSION",
     "prism assignments": "prism assignments",
     "pool seed": "pool seed --task-type cifar10_binary",
     "pool publish-epoch": "pool publish-epoch --epoch 7 --claims claims.json",
