@@ -1,4 +1,4 @@
-"""DynamoDB's data calls on a short road: the embedded cloud looks at each request as anything but these first.
+"""DynamoDB's calls on a short road: the embedded cloud looks at each request as anything but these first.
 
 What answers is the emulator's own DynamoDB, under the account and region that the request was signed for.
 """
@@ -11,13 +11,6 @@ from typing import Any
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 _TARGET = b"DynamoDB_20120810."
-_CALLS = {
-    _TARGET + name
-    for name in (
-        b"BatchGetItem", b"BatchWriteItem", b"DeleteItem", b"GetItem",
-        b"PutItem", b"Query", b"TransactWriteItems", b"UpdateItem",
-    )
-}  # fmt: skip
 
 
 def shortened(application: Asgi) -> Asgi:
@@ -28,8 +21,9 @@ def shortened(application: Asgi) -> Asgi:
 
     async def answering(scope: Any, receive: Any, send: Any) -> None:
         sent = dict(scope["headers"]) if scope["type"] == "http" else {}
-        target = sent.get(b"x-amz-target")
-        if target not in _CALLS or scope["path"] != "/" or scope["query_string"] or b"content-encoding" in sent:
+        target = sent.get(b"x-amz-target", b"")
+        whole_way = scope.get("path") != "/" or scope["query_string"] or b"content-encoding" in sent
+        if whole_way or not target.startswith(_TARGET):
             await application(scope, receive, send)
             return
         body = await _body(receive)

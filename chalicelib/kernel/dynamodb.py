@@ -33,7 +33,7 @@ CALLS = frozenset(
         "PutItem", "Query", "TransactWriteItems", "UpdateItem",
     }
 )  # fmt: skip
-_TARGET = "DynamoDB_20120810."
+TARGET = "DynamoDB_20120810."
 _JSON = "application/x-amz-json-1.0"
 _FIRST_ERROR = 300
 _FIRST_FAULT = 500
@@ -63,7 +63,7 @@ class DataCalls:
         events = self._client.meta.events
         model = self._client.meta.service_model.operation_model(operation)
         events.emit(f"provide-client-params.dynamodb.{operation}", params=params, model=model, context={})
-        body = json.dumps(params, separators=(",", ":"), default=_as_base64).encode()
+        body = json.dumps(params, separators=(",", ":"), default=as_base64).encode()
         request = self._signed(operation, body)
         asked = {"headers": request.headers, "body": body}
         events.emit(f"before-call.dynamodb.{operation}", model=model, params=asked, context={})
@@ -76,7 +76,7 @@ class DataCalls:
 
     def _signed(self, operation: str, body: bytes) -> Any:
         signer = self._signer("dynamodb")
-        headers = signer.headers(self._connections.host, {"x-amz-target": _TARGET + operation}, body)
+        headers = signer.headers(self._connections.host, {"x-amz-target": TARGET + operation}, body)
         headers["content-type"] = _JSON
         return AWSPreparedRequest("POST", self._client.meta.endpoint_url + "/", headers, body, stream_output=False)
 
@@ -165,7 +165,7 @@ def _trusting() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=named or get_cert_path(verify=True))
 
 
-def _as_base64(value: bytes) -> str:
+def as_base64(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 

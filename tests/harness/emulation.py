@@ -7,7 +7,6 @@ and one that it refuses goes moto's whole way, which words the refusal.
 
 from __future__ import annotations
 
-import base64
 import copy
 import functools
 import json
@@ -28,11 +27,10 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.s3.responses import S3Response
 from werkzeug.exceptions import HTTPException
 
-from chalicelib.kernel.dynamodb import CALLS
+from chalicelib.kernel.dynamodb import CALLS, TARGET, as_base64
 
 _LOCK = threading.RLock()
 _SERVED = ("dynamodb", "s3", "stepfunctions")
-_TARGET = "DynamoDB_20120810."
 REGION = "us-east-1"
 
 
@@ -48,7 +46,7 @@ def _serialised(call: Callable[..., Any]) -> Callable[..., Any]:
 def _shortened(whole_way: Callable[..., Any]) -> Callable[..., Any]:
     def answer(stubber: Any, request: Any) -> Any:
         target = request.headers.get("x-amz-target", "")
-        operation = target.removeprefix(_TARGET) if isinstance(target, str) else ""
+        operation = target.removeprefix(TARGET) if isinstance(target, str) else ""
         found = _data_call(operation, request.body) if operation in CALLS else None
         if isinstance(request.body, bytearray):  # which a socket takes, and moto does not
             request.body = bytes(request.body)
@@ -80,7 +78,7 @@ def _data_call(operation: str, body: bytes) -> str | None:
             result = getattr(handler, camelcase_to_underscores(operation))().result
         except (ServiceException, HTTPException):
             return None
-        return json.dumps(result, default=lambda value: base64.b64encode(value).decode())
+        return json.dumps(result, default=as_base64)
 
 
 class _CopyingItemsOnly:
