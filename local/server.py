@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.server import create_server
+from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, Task
 
-from local.gateway import MAX_BODY_BYTES, MAX_HEADER_BYTES, Answer, Request, new_request_id, refusal
+from local.gateway import MAX_ANSWER_BYTES, MAX_BODY_BYTES, MAX_HEADER_BYTES, Answer, Request, new_request_id, refusal
 
 if TYPE_CHECKING:
     from local.gateway import Pairs
@@ -26,6 +29,8 @@ SECONDS_OF_SILENCE = 60
 SECONDS_TO_FINISH = 5
 DRAINED_BYTES = 16 * 1024 * 1024
 SECONDS_OF_DRAINING = 10
+MILLISECONDS_OF_ATTENTION = 20
+MOST_ATTENTIVE = THREADS // 2
 
 _REFUSALS = {
     400: (400, "Malformed request", "malformed_request"),
@@ -113,8 +118,34 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     error_task_class = RefusalTask
     parser_class = Parser
 
+    attended = False
+    waits_for_its_reader = False
     bytes_to_drain = 0
     draining_until = 0.0
+
+    def service(self) -> None:
+        """A thread that has answered stays for what follows closely: to hand it on would wake two others."""
+        with self.server.attention(self):
+            super().service()
+            while not self.total_outbufs_len and (self.requests or self._more_comes()):
+                super().service()
+            self.waits_for_its_reader = bool(self.requests)
+
+    def _more_comes(self) -> bool:
+        """Whether a whole request arrives within a moment, when nobody else needs this thread."""
+        if self.request or self.close_when_flushed or self.will_close or not self.connected:
+            return False
+        data = self.server.moment(self.socket)
+        if data:
+            self.last_activity = time.time()
+            self.received(data)
+        return bool(self.requests)
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        if self.waits_for_its_reader and self.connected and not self.total_outbufs_len:
+            self.waits_for_its_reader = False
+            self.server.add_task(self)
 
     def handle_close(self) -> None:
         if self.bytes_to_drain and not self.draining_until and self.connected:
@@ -129,11 +160,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             super().handle_close()
 
     def readable(self) -> bool:
-        return True if self.draining_until else bool(super().readable())
+        return bool(self.draining_until or (not self.attended and super().readable()))
 
     def writable(self) -> bool:
         """A thread that answers writes by itself; a loop that looks too takes the interpreter from it."""
-        return bool(super().writable()) and (self.will_close or not self.requests)
+        return bool(super().writable()) and (self.will_close or not self.attended)
 
     def received(self, data: bytes) -> bool:
         if not self.draining_until:
@@ -144,13 +175,54 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         return False
 
 
+class Listening(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
+    """waitress' server; what a channel tells it need not be told while a thread attends to that channel."""
+
+    channel_class = Channel
+
+    def __init__(self, answer: Callable[[Request], Answer], listener: socket.socket, adjustments: Adjustments) -> None:
+        place = (listener.family, listener.type, listener.proto, listener.getsockname())
+        super().__init__(answer, {}, True, listener, None, adjustments, place, bind_socket=False)
+        self._here = threading.local()
+        self._attentive = threading.BoundedSemaphore(MOST_ATTENTIVE)
+
+    @contextmanager
+    def attention(self, channel: Channel) -> Iterator[None]:
+        """The thread that asks serves this channel alone, and its listener leaves the channel alone."""
+        channel.attended, self._here.channel = True, channel
+        try:
+            yield
+        finally:
+            channel.attended, self._here.channel = False, None
+            super().pull_trigger()
+
+    def add_task(self, channel: Channel) -> None:
+        if getattr(self._here, "channel", None) is not channel:
+            super().add_task(channel)
+
+    def pull_trigger(self) -> None:
+        if not getattr(self._here, "channel", None):
+            super().pull_trigger()
+
+    def moment(self, connection: socket.socket) -> bytes:
+        """What arrives there soon. An end of input shows again to whoever reads next."""
+        if self.task_dispatcher.queue or not self._attentive.acquire(blocking=False):
+            return b""
+        try:
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            return connection.recv(self.adj.recv_bytes) if poll.poll(MILLISECONDS_OF_ATTENTION) else b""
+        except OSError:
+            return b""
+        finally:
+            self._attentive.release()
+
+
 class Server:
     """Serves on a socket that is listening already, from a thread of its own."""
 
     def __init__(self, answer: Callable[[Request], Answer], listener: socket.socket) -> None:
-        self._waitress = create_server(
-            answer,
-            sockets=[listener],
+        adjustments = Adjustments(
             threads=THREADS,
             connection_limit=MAX_CONNECTIONS,
             channel_timeout=SECONDS_OF_SILENCE,
@@ -158,11 +230,12 @@ class Server:
             backlog=MAX_CONNECTIONS,
             max_request_body_size=MAX_BODY_BYTES + 1,
             max_request_header_size=MAX_HEADER_BYTES,
+            outbuf_overflow=2 * MAX_ANSWER_BYTES,  # what it cannot send at once waits in memory, not in a file
             asyncore_use_poll=True,
             ident="subnet-functions",
             clear_untrusted_proxy_headers=False,
         )
-        self._waitress.channel_class = Channel
+        self._waitress = Listening(answer, listener, adjustments)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that requests wait is no news
         self._thread = threading.Thread(target=self._waitress.run, name="http", daemon=True)
 

@@ -1,13 +1,13 @@
-"""`leoma_server.py WORLD.json`: Leoma's original server as far as a benchmark asks it, on SQLite instead of PostgreSQL.
+"""`leoma_server.py WORLD.json`: Leoma's original server as far as a benchmark asks it.
 
-FastAPI on one uvicorn worker and SQLAlchemy, with the statements that the original makes: a rank list asks twice per
-miner, scores load every sample of the window, a batch needs three statements per sample. SQLite answers inside the
-process, with no driver and no thread in between: kinder to this side than the original's database.
+FastAPI on one uvicorn worker, SQLAlchemy and PostgreSQL, with the statements that the original makes: a rank list asks
+twice per miner, scores load every sample of the window, a batch needs three statements per sample.
 """
 
 import datetime as dt
 import hashlib
 import json
+import signal
 import socket
 import sys
 import time
@@ -15,14 +15,16 @@ from pathlib import Path
 
 import sr25519
 import uvicorn
+import uvloop
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
 from fastapi.middleware.cors import CORSMiddleware
 from leoma import WINDOW_SECONDS, bounded_and_numbered, public_key
 from leoma_tables import Base, Miner, MinerRank, Sample, Score, State, Validator
 from minio import Minio
+from postgres import running
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import create_engine, func, select, text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 CLIPS = "leoma-samples"
 CLIP_SECONDS = dt.timedelta(hours=1)
@@ -134,11 +136,9 @@ class HealthAnswer(BaseModel):
     last_sync: dt.datetime | None
 
 
-WORLD_FILE = Path(sys.argv[1])
-WORLD = json.loads(WORLD_FILE.read_text())
+WORLD = json.loads(Path(sys.argv[1]).read_text())
 STARTED = dt.datetime.now(dt.UTC)
-engine = create_engine(f"sqlite:///{WORLD_FILE.with_suffix('.db')}")
-sessions = sessionmaker(engine, expire_on_commit=False)
+sessions = async_sessionmaker(expire_on_commit=False)
 storage = Minio("127.0.0.1:9", access_key="test", secret_key="test", region="us-east-1", secure=False)
 
 app = FastAPI()
@@ -147,7 +147,7 @@ app.middleware("http")(bounded_and_numbered)
 
 
 async def session():
-    with sessions() as opened:
+    async with sessions() as opened:
         yield opened
 
 
@@ -166,20 +166,20 @@ async def validator(
     message = f"{hashlib.sha256(await request.body()).hexdigest()}:{x_timestamp}".encode()
     if not sr25519.verify(bytes.fromhex(x_signature), message, public_key(x_validator_hotkey)):
         raise HTTPException(401, "Invalid signature")
-    if database.get(Validator, x_validator_hotkey) is None:
+    if await database.get(Validator, x_validator_hotkey) is None:
         raise HTTPException(401, "Validator not registered")
     return x_validator_hotkey
 
 
 @app.get("/health", response_model=HealthAnswer)
 async def health(database=DATABASE):
-    database.execute(text("SELECT 1"))
+    await database.execute(text("SELECT 1"))
     return HealthAnswer(status="healthy", version="0.3.2", database=True, metagraph_synced=True, last_sync=STARTED)
 
 
 @app.get("/tasks/latest")
 async def latest(database=DATABASE):
-    state = database.execute(select(State).where(State.key == "latest_task_id")).scalar_one_or_none()
+    state = (await database.execute(select(State).where(State.key == "latest_task_id"))).scalar_one_or_none()
     if state is None:
         raise HTTPException(404, "No task sampled yet")
     return {"task_id": int(state.value)}
@@ -187,26 +187,26 @@ async def latest(database=DATABASE):
 
 @app.get("/miners/list", response_model=MinersAnswer)
 async def miners(database=DATABASE):
-    found = database.execute(select(Miner).order_by(Miner.uid)).scalars().all()
+    found = (await database.execute(select(Miner).order_by(Miner.uid))).scalars().all()
     listed = [MinerAnswer.model_validate(miner) for miner in found]
     return MinersAnswer(miners=listed, total=len(listed), valid_count=sum(miner.is_valid for miner in listed))
 
 
-def ranked(database):
-    return database.execute(select(MinerRank).order_by(MinerRank.rank)).scalars().all()
+async def ranked(database):
+    return (await database.execute(select(MinerRank).order_by(MinerRank.rank))).scalars().all()
 
 
-def miner_of(database, hotkey):
-    return database.execute(select(Miner).where(Miner.miner_hotkey == hotkey)).scalar_one_or_none()
+async def miner_of(database, hotkey):
+    return (await database.execute(select(Miner).where(Miner.miner_hotkey == hotkey))).scalar_one_or_none()
 
 
 @app.get("/scores/rank", response_model=RanksAnswer)
 async def ranks(database=DATABASE):
     entries = []
-    for row in ranked(database):
-        miner = miner_of(database, row.miner_hotkey)
+    for row in await ranked(database):
+        miner = await miner_of(database, row.miner_hotkey)
         counted = select(MinerRank.completeness).where(MinerRank.miner_hotkey == row.miner_hotkey)
-        completeness = database.execute(counted).scalar_one()
+        completeness = (await database.execute(counted)).scalar_one()
         entry = RankEntry(
             miner_hotkey=row.miner_hotkey,
             uid=miner.uid if miner else None,
@@ -223,8 +223,8 @@ async def ranks(database=DATABASE):
 @app.get("/weights", response_model=WeightsAnswer)
 async def weights(database=DATABASE):
     entries, winner = [], 0
-    for row in ranked(database):
-        miner = miner_of(database, row.miner_hotkey)
+    for row in await ranked(database):
+        miner = await miner_of(database, row.miner_hotkey)
         uid = miner.uid if miner else 0
         if row.rank == 1 and miner and miner.is_valid:
             winner = uid
@@ -235,11 +235,11 @@ async def weights(database=DATABASE):
 
 @app.get("/scores")
 async def scores(database=DATABASE):
-    stakes = {row.hotkey: row.stake for row in database.execute(select(Validator)).scalars()}
-    newest = database.execute(select(func.max(Sample.task_id))).scalar() or 0
+    stakes = {row.hotkey: row.stake for row in (await database.execute(select(Validator))).scalars()}
+    newest = (await database.execute(select(func.max(Sample.task_id)))).scalar() or 0
     window = select(Sample).where(Sample.task_id > newest - WORLD["window"])
     votes, validators = {}, {}
-    for sample in database.execute(window).scalars():
+    for sample in (await database.execute(window)).scalars():
         votes.setdefault(sample.miner_hotkey, {}).setdefault(sample.task_id, []).append(sample)
         validators.setdefault(sample.miner_hotkey, set()).add(sample.validator_hotkey)
     found = {}
@@ -253,7 +253,7 @@ async def scores(database=DATABASE):
 
 @app.get("/scores/stats")
 async def stats(database=DATABASE):
-    samples = database.execute(select(func.count()).select_from(Sample)).scalar()
+    samples = (await database.execute(select(func.count()).select_from(Sample))).scalar()
     totals = select(
         func.count(func.distinct(Score.validator_hotkey)),
         func.count(func.distinct(Score.miner_hotkey)),
@@ -261,7 +261,7 @@ async def stats(database=DATABASE):
         func.sum(Score.total_samples),
         func.sum(Score.total_passed),
     )
-    validators, miners, rows, total, passed = database.execute(totals).one()
+    validators, miners, rows, total, passed = (await database.execute(totals)).one()
     counts = {"total_validators": validators, "total_miners": miners, "total_samples": samples}
     return {**counts, "total_score_entries": rows, "overall_pass_rate": passed / total if total else 0.0}
 
@@ -269,16 +269,16 @@ async def stats(database=DATABASE):
 @app.get("/samples/list", response_model=list[SampleAnswer])
 async def samples(limit: int = Query(200, ge=1, le=500), database=DATABASE):
     newest = select(Sample).order_by(Sample.evaluated_at.desc(), Sample.id.desc()).limit(limit)
-    return database.execute(newest).scalars().all()
+    return (await database.execute(newest)).scalars().all()
 
 
 @app.get("/tasks/{task_id}/miner/{miner_hotkey}", response_model=DetailAnswer)
 async def detail(task_id: int, miner_hotkey: str, database=DATABASE):
     wanted = select(Sample).where(Sample.task_id == task_id, Sample.miner_hotkey == miner_hotkey)
-    found = database.execute(wanted.order_by(Sample.evaluated_at)).scalars().all()
+    found = (await database.execute(wanted.order_by(Sample.evaluated_at))).scalars().all()
     if not found:
         raise HTTPException(404, "No evaluations for this task/miner")
-    stakes = {row.hotkey: row.stake for row in database.execute(select(Validator)).scalars()}
+    stakes = {row.hotkey: row.stake for row in (await database.execute(select(Validator))).scalars()}
     frame, clip = f"{task_id}/first_frame.png", f"{task_id}/original_clip.mp4"
     video = f"{task_id}/generated_videos/{miner_hotkey}.mp4"
     return DetailAnswer(
@@ -322,28 +322,25 @@ async def batch(body: NewBatch, caller: str = Depends(validator), database=DATAB
         known = select(Sample).where(
             Sample.validator_hotkey == caller, Sample.task_id == new.task_id, Sample.miner_hotkey == new.miner_hotkey
         )
-        sample = database.execute(known).scalar_one_or_none() or Sample(validator_hotkey=caller)
+        sample = (await database.execute(known)).scalar_one_or_none() or Sample(validator_hotkey=caller)
         for name, value in new.model_dump().items():
             setattr(sample, name, value)
         sample.evaluated_at = dt.datetime.now(dt.UTC)
         database.add(sample)
-        database.flush()
-        database.refresh(sample)
+        await database.flush()
+        await database.refresh(sample)
         stored.append(sample)
-    database.commit()
+    await database.commit()
     return stored
 
 
-def prepare():
+async def prepare(engine):
     """The tables, and in them what background jobs would have written."""
-    with engine.begin() as connection:
-        Base.metadata.create_all(connection)
-        connection.execute(text("PRAGMA journal_mode=WAL"))
-        connection.execute(text("PRAGMA synchronous=NORMAL"))
-    with sessions() as database:
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with sessions() as database:
         database.add(State(key="latest_task_id", value=str(WORLD["latest_task"])))
-        for one in WORLD["validators"]:
-            database.add(Validator(**one))
+        database.add_all(Validator(**one) for one in WORLD["validators"])
         for place, one in enumerate(WORLD["miners"]):
             miner = Miner(**one, is_valid=True, last_validated_at=STARTED)
             record = {"passed_count": place % 25, "pass_rate": place % 25 / 25, "block": miner.block}
@@ -352,16 +349,24 @@ def prepare():
             for known in WORLD["validators"]:
                 pair = {"miner_hotkey": miner.miner_hotkey, "validator_hotkey": known["hotkey"]}
                 database.add(Score(**pair, score=0.5, total_samples=WORLD["latest_task"], total_passed=12))
-        database.commit()
+        await database.commit()
 
 
-def main():
-    prepare()
+async def serve(url):
+    engine = create_async_engine(url)
+    sessions.configure(bind=engine)
+    await prepare(engine)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=600))
     print(listener.getsockname()[1], flush=True)
-    server.run(sockets=[listener])
+    await server.serve(sockets=[listener])
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with running() as url:
+        uvloop.run(serve(url))
 
 
 if __name__ == "__main__":

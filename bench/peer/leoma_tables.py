@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy import DateTime, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -22,7 +22,7 @@ class Miner(Base):
     is_valid: Mapped[bool]
     invalid_reason: Mapped[str | None]
     block: Mapped[int | None]
-    last_validated_at: Mapped[dt.datetime | None]
+    last_validated_at: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 class Validator(Base):
@@ -75,4 +75,4 @@ class Sample(Base):
     confidence: Mapped[int | None]
     reasoning: Mapped[str | None]
     latency_ms: Mapped[int | None]
-    evaluated_at: Mapped[dt.datetime]
+    evaluated_at: Mapped[dt.datetime] = mapped_column(DateTime(timezone=True))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import functools
 import http.client
+import io
 import json
 import os
+import re
 import select
 import ssl
 import weakref
@@ -37,6 +39,16 @@ TARGET = "DynamoDB_20120810."
 _JSON = "application/x-amz-json-1.0"
 _FIRST_ERROR = 300
 _FIRST_FAULT = 500
+_END_OF_HEAD = b"\r\n\r\n"
+_MORE_HEADERS = rb"(?:(?!connection:|transfer-encoding:|content-length:)[^\r\n]+\r\n)*"
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 (?P<status>[2-5]\d\d)[^\r\n]*\r\n"
+    + _MORE_HEADERS
+    + rb"content-length: *(?P<length>\d+)\r\n"
+    + _MORE_HEADERS
+    + rb"\r\n",
+    re.IGNORECASE,
+)
 _LONGEST_REST_SECONDS = 50  # AWS closes what rests for a minute
 
 
@@ -114,16 +126,14 @@ class Connections:
         stays = False
         try:
             connection.sock.sendall(_message(headers, body))
-            answer = http.client.HTTPResponse(connection.sock, method="POST")
-            answer.begin()
-            raw = answer.read()
-            stays = not answer.will_close and len(self._resting) < self._most_resting
+            status, raw, goes_on = _answer(connection)
+            stays = goes_on and len(self._resting) < self._most_resting
         finally:
             if not stays:
                 connection.close()
         if stays:
             self._resting.append((connection, clock.monotonic()))
-        return answer.status, raw
+        return status, raw
 
     def _take(self) -> http.client.HTTPConnection:
         """One that rests and is still open, else a new one."""
@@ -151,6 +161,35 @@ def _message(headers: dict[str, str], body: bytes) -> bytes:
     """Head and body in one write."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+
+
+def _answer(connection: http.client.HTTPConnection) -> tuple[int, bytes, bool]:
+    """Status, body, and whether the connection goes on. The plain answer that nearly all are is read here: the
+    library reads any other, and makes forty objects of its head.
+    """
+    with connection.sock.makefile("rb") as stream:
+        head, ends, _ = stream.peek().partition(_END_OF_HEAD)
+        plain = _PLAIN_HEAD.match(head + ends)
+        if not plain:
+            answer = http.client.HTTPResponse(_Opened(stream), method="POST")  # type: ignore[arg-type]
+            answer.begin()
+            return answer.status, answer.read(), not answer.will_close
+        stream.read(len(head) + len(ends))
+        length = int(plain["length"])
+        body = stream.read(length)
+        if len(body) < length:
+            raise http.client.IncompleteRead(body, length - len(body))
+        return int(plain["status"]), body, True
+
+
+class _Opened:
+    """Stands for a socket whose stream is open already, with bytes in its buffer."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return self._stream
 
 
 def _has_ended(connection: http.client.HTTPConnection) -> bool:

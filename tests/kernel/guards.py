@@ -29,6 +29,8 @@ GUARDS = [
     kernel("keys", "hex prefix of the route", "if not match or match[1] not in prefixes:", "if not match:"),
     kernel("dynamodb", "ended connections", " and not _has_ended(connection)", ""),
     kernel("dynamodb", "old connections", "clock.monotonic() - since < _LONGEST_REST_SECONDS and ", ""),
+    kernel("dynamodb", "a body cut off", "if len(body) < length:", "if False:"),
+    kernel("dynamodb", "other forms of answers", "(?!connection:|transfer-encoding:|content-length:)", ""),
     kernel("dynamodb", "half an answer", "        if status < _FIRST_ERROR:\n            raise HTTPClientError", "        if False:\n            raise HTTPClientError"),
     kernel("dynamodb", "credentials of now", 'signer = self._signer("dynamodb")', 'signer = self.__dict__.setdefault("s", self._signer("dynamodb"))'),
     kernel("single_use", "condition", "when=when, **values)", 'when="", **{})'),

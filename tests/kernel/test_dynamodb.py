@@ -21,10 +21,13 @@ OK = (200, b"{}")
 
 
 class Stub:
-    """Answers each request from a list; None hangs up instead. Counts connections, keeps requests."""
+    """Answers each request from a list; None hangs up instead, raw bytes go out before it hangs up.
+
+    Counts connections, keeps requests.
+    """
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, bytes] | None] = []
+        self.answers: list[tuple[int, bytes] | bytes | None] = []
         self.requests: list[bytes] = []
         self.connections = 0
         self.closes = False
@@ -53,12 +56,14 @@ class Stub:
                 length = next(int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length:"))
                 self.requests.append(b"".join(head) + stream.read(length))
                 answer = self.answers.pop(0) if self.answers else OK
-                if answer is None:
+                if answer is None or isinstance(answer, bytes):
+                    connection.sendall(answer or b"")
                     return
                 status, body = answer
-                rest = b"Connection: close\r\n" if self.closes else b""
+                closes = self.closes
+                rest = b"Connection: close\r\n" if closes else b""
                 connection.sendall(b"HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n" % (status, rest, len(body)) + body)
-                if self.closes:
+                if closes:
                     return
 
     @staticmethod
@@ -130,6 +135,27 @@ def test_an_answer_that_got_lost_is_the_library_s_error(stub: Stub, answer: tupl
         get()
 
     assert get() == {}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{"a": 1}\r\n0\r\n\r\n',
+        b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{"a": 1}\r\n0\r\n\r\n',
+        b'HTTP/1.0 200 OK\r\n\r\n{"a": 1}',
+        b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"a": 1}',
+        b"HTTP/1.1 200 \r\nX: " + b"x" * 9_000 + b'\r\ncontent-length:8\r\n\r\n{"a": 1}',
+    ],
+)
+def test_an_answer_of_another_form_is_read_by_the_library(stub: Stub, raw: bytes) -> None:
+    stub.answers = [raw]
+    assert get() == {"a": 1}
+
+
+def test_an_answer_cut_off_in_its_body_is_the_library_s_error(stub: Stub) -> None:
+    stub.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}"]
+    with pytest.raises(BotoCoreError):
+        get()
 
 
 def test_a_host_that_does_not_answer_is_the_library_s_error(stub: Stub) -> None:

@@ -85,6 +85,27 @@ GUARDS = [
         _SERVER,
     ),
     Guard(
+        "a thread stays for what follows closely",
+        "local/server.py",
+        "if poll.poll(MILLISECONDS_OF_ATTENTION) else",
+        "if poll.poll(0) else",
+        _SERVER,
+    ),
+    Guard(
+        "a thread does not wait for a client to read",
+        "local/server.py",
+        "while not self.total_outbufs_len and (",
+        "while (",
+        _SERVER,
+    ),
+    Guard(
+        "requests that waited for their client to read are served then",
+        "local/server.py",
+        "            self.server.add_task(self)\n",
+        "            pass\n",
+        _SERVER,
+    ),
+    Guard(
         "installations take turns",
         "local/bootstrap.py",
         "            fcntl.flock(lock, fcntl.LOCK_EX)\n",

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from local import server
 from local.gateway import Gateway, Request
-from local.server import MAX_CONNECTIONS, Server
+from local.server import MAX_CONNECTIONS, THREADS, Server
+from tests.harness.race import all_at_once
 from tests.local.test_gateway import FakeApp
 
 TIMEOUT = 20
 SLOW_CLIENTS = 64
+LARGE = 5_000_000
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+GET_LARGE = b"GET /x/large HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 class Running:
@@ -25,6 +32,7 @@ class Running:
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
+        self.threads: set[int] = set()
         self.hold: threading.Event | None = None
         self.entered = threading.Event()
         listener = socket.create_server(("127.0.0.1", 0), backlog=MAX_CONNECTIONS)
@@ -35,12 +43,14 @@ class Running:
 
     def _handle(self, event: dict[str, Any]) -> dict[str, Any]:
         self.seen.append(event)
+        self.threads.add(threading.get_ident())
         self.entered.set()
         if event["headers"].get("If-None-Match"):
             return {"statusCode": 304, "headers": {"ETag": '"1"'}, "body": ""}
         if self.hold:
             self.hold.wait(TIMEOUT)
-        return {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": "hello"}
+        body = "x" * LARGE if event["path"] == "/x/large" else "hello"
+        return {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": body}
 
     def connect(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=TIMEOUT)
@@ -68,9 +78,9 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
-    server = Running()
-    yield server
-    server.server.stop()
+    found = Running()
+    yield found
+    found.server.stop()
 
 
 def refusal_in(received: bytes) -> tuple[int, str]:
@@ -92,7 +102,7 @@ def test_a_connection_serves_one_request_after_the_other(running: Running) -> No
 
 
 def test_requests_sent_at_once_are_answered_in_order(running: Running) -> None:
-    received = running.exchange(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /nope HTTP/1.1\r\nHost: h\r\n\r\n")
+    received = running.exchange(GET + b"GET /nope HTTP/1.1\r\nHost: h\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200")
     assert b"route_not_found" in received
 
@@ -185,6 +195,58 @@ def test_clients_that_do_not_read_their_answers_do_not_keep_others_waiting(runni
             assert running.request("GET", "/")[0] == 200
 
 
+def test_clients_that_read_none_of_many_large_answers_cost_no_thread_and_get_them_all_in_the_end(
+    running: Running,
+) -> None:
+    with ExitStack() as open_clients:
+        clients = [open_clients.enter_context(running.connect()) for _ in range(THREADS + 1)]
+        for client in clients:
+            client.sendall(GET_LARGE * 8)
+        assert running.request("GET", "/")[0] == 200
+
+        received = 0
+        while received < 8 * LARGE:
+            received += len(clients[0].recv(1 << 20))
+
+
+def test_the_thread_that_answered_serves_what_follows_closely(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MILLISECONDS_OF_ATTENTION", 1000 * TIMEOUT)
+    with running.connect() as client:
+        for _ in range(THREADS):
+            client.sendall(GET)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(0.005)
+
+    assert len(running.threads) < THREADS / 2
+
+
+def test_more_busy_connections_than_threads_are_all_served(running: Running) -> None:
+    def talk(client: socket.socket) -> int:
+        answers = 0
+        for _ in range(20):
+            client.sendall(GET)
+            answers += client.recv(65536).startswith(b"HTTP/1.1 200")
+        return answers
+
+    with ExitStack() as open_clients:
+        clients = [open_clients.enter_context(running.connect()) for _ in range(3 * THREADS)]
+        calls = [functools.partial(talk, client) for client in clients]
+        assert all_at_once(calls) == [20] * len(clients)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1])
+def test_a_request_in_pieces_after_an_answer_is_answered_too(running: Running, pause: float) -> None:
+    with running.connect() as client:
+        client.sendall(GET)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        for piece in (GET[:9], GET[9:]):
+            client.sendall(piece)
+            time.sleep(pause)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
 def test_a_stop_lets_a_request_under_way_finish() -> None:
     running = Running()
     running.hold = threading.Event()
@@ -203,14 +265,14 @@ def test_a_crash_of_the_gateway_itself_is_an_answer_too() -> None:
         raise ZeroDivisionError
 
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(answer, listener)
-    server.start()
+    crashing = Server(answer, listener)
+    crashing.start()
     connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=TIMEOUT)
     connection.request("GET", "/")
     reply = connection.getresponse()
     assert (reply.status, json.loads(reply.read())["code"]) == (502, "function_failed")
     connection.close()
-    server.stop()
+    crashing.stop()
 
 
 def test_after_an_answer_without_body_the_connection_goes_on_unless_the_client_ends_it(running: Running) -> None:
