@@ -19,6 +19,7 @@ MAX_FEWSHOTS = 64
 MAX_FEWSHOT_CHARACTERS = 8_192
 MAX_LIST = 64
 _MAX_REASON = 200
+_MAX_NAME = 40
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _ROLES = ("user", "assistant", "system")
 _NUMBER = re.compile(r"[-+]?([0-9]{1,15}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][-+]?[0-9]{1,2})?")
@@ -66,6 +67,7 @@ class _Builder:
         self.root: Any = None
         self._open: list[dict[str, Any] | list[Any]] = []
         self._keys: list[str | None] = []
+        self._paths: list[str] = []
         self._nodes = 0
         self._documents = 0
 
@@ -77,8 +79,8 @@ class _Builder:
         elif kind == "AliasEvent":
             self._check(False, "aliases are not allowed")
         elif kind in {"MappingEndEvent", "SequenceEndEvent"}:
-            self._open.pop()
-            self._keys.pop()
+            for stack in (self._open, self._keys, self._paths):
+                stack.pop()
         elif kind in {"ScalarEvent", "MappingStartEvent", "SequenceStartEvent"}:
             self._take_node(event, kind)
 
@@ -91,11 +93,12 @@ class _Builder:
             self._take_scalar(event)
             return
         self._check(not self._awaits_key(), "a key must be plain text")
+        self._check(len(self._open) < MAX_DEPTH, f"nested deeper than {MAX_DEPTH} levels")
         container: dict[str, Any] | list[Any] = {} if kind == "MappingStartEvent" else []
+        self._paths.append(self._path())
         self._place(container)
         self._open.append(container)
         self._keys.append(None)
-        self._check(len(self._open) <= MAX_DEPTH, f"nested deeper than {MAX_DEPTH} levels")
 
     def _take_scalar(self, event: Any) -> None:
         text = event.value
@@ -104,7 +107,7 @@ class _Builder:
             self._place(None if event.style is None and text in _NULLS else text)
             return
         self._check(text != "<<" or event.style is not None, "merge keys are not allowed")
-        self._check(text not in self._open[-1], f"the key {text[:40]!r} appears twice")
+        self._check(text not in self._open[-1], f"the key {text[:_MAX_NAME]!r} appears twice")
         self._keys[-1] = text
 
     def _awaits_key(self) -> bool:
@@ -123,15 +126,17 @@ class _Builder:
 
     def _check(self, holds: bool, reason: str) -> None:
         if not holds:
-            raise BadYaml(f"{self._path()}{reason}")
+            path = self._path()
+            raise BadYaml(f"{path}: {reason}" if path else reason)
 
     def _path(self) -> str:
-        parts = [
-            key if isinstance(parent, dict) else f"[{len(parent) - (parent is not self._open[-1])}]"
-            for parent, key in zip(self._open, self._keys, strict=True)
-        ]
-        path = ".".join(part for part in parts if part).replace(".[", "[")
-        return f"{path}: " if path else ""
+        """Where the next node goes."""
+        if not self._open:
+            return ""
+        parent, path, key = self._open[-1], self._paths[-1], self._keys[-1]
+        if isinstance(parent, list):
+            return f"{path}[{len(parent)}]"
+        return ".".join(part for part in (path, (key or "")[:_MAX_NAME]) if part)
 
 
 def _is_unicode(text: str) -> bool:
@@ -254,4 +259,4 @@ def _scores(value: Any) -> dict[str, float]:
         raise BadYaml("eval_scores: must be a map of numbers")
     if len(value) > MAX_LIST:
         raise BadYaml(f"eval_scores: holds more than {MAX_LIST} entries")
-    return {name: _number(score, f"eval_scores.{name[:40]}") for name, score in value.items()}
+    return {name: _number(score, f"eval_scores.{name[:_MAX_NAME]}") for name, score in value.items()}

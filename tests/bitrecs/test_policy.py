@@ -158,6 +158,22 @@ def test_yaml_beyond_the_plain_kind_is_refused(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("sampling_params: {temperature: &a 1}", "sampling_params.temperature: anchors"),
+        ("a:\n  b:\n  - c: x\n  - c: !!int 4", "a.b[1].c: tags"),
+        ("a: {b: [{c: 1, c: 2}]}", "a.b[0]: the key 'c'"),
+        ("a: " + "[" * 9 + "]" * 9, "a[0][0][0][0][0][0][0]: nested"),
+    ],
+)
+def test_yaml_that_is_refused_is_named_with_its_whole_path(text: str, path: str) -> None:
+    with pytest.raises(domain_artifact.BadYaml) as refused:
+        domain_artifact.read_yaml(text)
+
+    assert str(refused.value).startswith(path)
+
+
+@pytest.mark.parametrize(
     "piece", ["[", "{a: ", "- ", "? ", "'", "&a [", "!!x ", "# c\n", "%YAML 1.1\n---\n", "a:\n ", '"\\x41']
 )
 def test_a_bomb_is_refused_without_recursion(piece: str) -> None:
