@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.kernel import chain, clock, flows
-from chalicelib.kernel.errors import Invalid, Refusal, Unavailable
+from chalicelib.kernel.errors import Conflict, Invalid, Refusal, Unavailable
 from chalicelib.kernel.http import STATUS, Request
 from chalicelib.kernel.tables import ConditionFailed, until_decided
 from chalicelib.kernel.values import frozen
@@ -147,7 +147,7 @@ def _accept(attempt: Attempt) -> Accepted:
     domain.check_payment(neuron.balance_rao, attempt.settings)
     block = _revealed(attempt, examined)
     domain.check_uid(neuron.uid)
-    similar = _check_similarity(attempt, examined)
+    similar = _unlike_others(attempt, examined)
     agent_id = _store(attempt, examined, block, temporary_key)
     enabled = attempt.settings.similarity_mode != "off"
     return Accepted(
@@ -264,6 +264,16 @@ def _check_similarity(attempt: Attempt, examined: Examined) -> list[Similar]:
     near = _near(attempt)
     others = [one for one in near if one.agent_id != first]
     return domain.check_similar([*exact, *others][: settings.similarity_max_results], settings)
+
+
+def _unlike_others(attempt: Attempt, examined: Examined) -> list[Similar]:
+    """A parallel copy of this very submission may be the agent that it resembles; then it is a repetition."""
+    try:
+        return _check_similarity(attempt, examined)
+    except Conflict:
+        attempt.known, attempt.standing = _look_up(attempt.body, attempt.settings)
+        _check_standing(attempt)
+        raise
 
 
 def _near(attempt: Attempt) -> list[Similar]:

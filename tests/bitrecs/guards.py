@@ -41,6 +41,13 @@ GUARDS = [
     ),
     bitrecs("domain", "the file's owner", "if miner_hotkey != body.hotkey:", "if False:", "submit_outside"),
     bitrecs("domain", "money", "if balance < price:", "if False:", "submit_outside"),
+    bitrecs(
+        "routes_intake",
+        "a copy of oneself",
+        "attempt.known, attempt.standing = _look_up(attempt.body, attempt.settings)\n        _check_standing(attempt)",
+        "pass",
+        "races:test_a_copy_that_looked_before_its_twin_was_accepted_is_told_that_it_is_a_repetition",
+    ),
     # GitHub
     bitrecs("domain_gist", "anonymous gists", "gist.owner is None or ", "gist.owner and ", "submit_gist"),
     bitrecs("domain_gist", "edited gists", "len(gist.history) != 1", "False", "submit_gist"),
@@ -59,7 +66,7 @@ GUARDS = [
     bitrecs("routes_github", "endless answers", "if len(body) > MAX_ANSWER_BYTES:", "if False:", "slowness"),
     bitrecs("routes_github", "half answers", "if not complete or ", "if ", "slowness"),
     # YAML
-    bitrecs("domain_artifact", "depth", "len(self._open) <= MAX_DEPTH", "True", "policy"),
+    bitrecs("domain_artifact", "depth", "len(self._open) < MAX_DEPTH", "True", "policy"),
     bitrecs("domain_artifact", "nodes", "self._nodes <= MAX_NODES", "True", "policy"),
     bitrecs("domain_artifact", "anchors", "event.anchor is None", "True", "policy"),
     bitrecs("domain_artifact", "tags", "event.tag is None", "True", "policy"),

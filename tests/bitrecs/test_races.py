@@ -9,7 +9,7 @@ import pytest
 import app as app_module
 from chalicelib.bitrecs import store, store_work, tasks_sessions
 from chalicelib.kernel.tables import ConditionFailed
-from tests.bitrecs.world import Configure, World, screened
+from tests.bitrecs.world import Configure, World, screened, told
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
 from tests.harness.wallets import wallet
@@ -33,6 +33,23 @@ def test_fifty_parallel_copies_of_one_submission_store_one_agent(world: World, c
     assert statuses == [201] + [409] * (COPIES - 1)
     assert len(store.agents_of(miner.hotkey, limit=9)) == 1
     assert len(store_work.queue("screener_1")[0]) == 1
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact copy", "near copy"])
+def test_a_copy_that_looked_before_its_twin_was_accepted_is_told_that_it_is_a_repetition(
+    world: World, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    assert world.miner("earlier").submit().status == 201
+    miner = world.miner("a")
+    known, first_with = store.known, store.first_with
+    before = known(miner.hotkey, miner.gist_id, 0)
+    assert miner.submit().status == 201
+    looks = [before]
+    monkeypatch.setattr(store, "known", lambda *words: looks.pop() if looks else known(*words))
+    monkeypatch.setattr(store, "first_with", first_with if exact else lambda _: None)
+
+    assert told(miner.submit()) == (409, "This upload request was already processed")
+    assert looks == []
 
 
 def test_of_one_hotkey_s_many_gists_one_is_stored(world: World, configure: Configure) -> None:
