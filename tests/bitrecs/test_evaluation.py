@@ -172,7 +172,7 @@ def test_three_successful_evaluations_finish_an_agent(world: World) -> None:  # 
         validator.evaluate(score)
 
     agent = world.client.get(f"/bitrecs/retrieval/agent-by-hotkey?miner_hotkey={miner.hotkey}").json
-    assert (agent["status"], round(agent["final_score"], 9)) == ("finished", 0.7)
+    assert (agent["status"], agent["final_score"]) == ("finished", 0.7)
     assert agent["system_prompt_template"]
     assert world.client.get("/bitrecs/retrieval/queue?stage=validator").json == []
 
