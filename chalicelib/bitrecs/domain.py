@@ -169,8 +169,9 @@ def check_locks(standing: Standing, settings: BitrecsSettings, *, now: float, dr
 
 
 def duplicate(status: int) -> Refusal:
-    kind = Conflict if status == CONFLICT_STATUS else Malformed
-    return kind(ALREADY, code="already_processed")
+    if status == CONFLICT_STATUS:
+        return Conflict(ALREADY, code="already_processed")
+    return Malformed(ALREADY, code="already_processed")
 
 
 def check_ban(standing: Standing) -> None:

@@ -47,6 +47,14 @@ def test_every_code_in_the_source_is_explained_and_no_other() -> None:
     assert set(remedies.known()) == set(refusals.found()), "subnetctl/errors.toml"
 
 
+def test_only_a_checkpoint_s_outcome_is_a_code_without_a_status() -> None:
+    """A refusal whose class is chosen at run time has to be written out for each status."""
+    found = refusals.found().items()
+    nowhere = {code: {system for system, _ in places} for code, places in found if not any(at for _, at in places)}
+
+    assert {code: systems for code, systems in nowhere.items() if systems != {"experts"}} == {}
+
+
 def test_the_page_of_errors_is_what_the_code_says() -> None:
     written = reference.ERRORS.read_text("utf-8") if reference.ERRORS.exists() else ""
     assert differences(written, reference.errors()) == [], "run `make docs`"
