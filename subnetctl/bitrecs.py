@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
 from chalicelib.bitrecs import domain_views, store, store_work, tasks_sets
-from chalicelib.bitrecs.contracts import BitrecsSettings
+from chalicelib.bitrecs.contracts import BitrecsSettings, SetGroup
 from chalicelib.kernel import clock, flows, keys
 
 from . import api, clients, cloud, terminal, wallets
@@ -193,9 +195,7 @@ def submit(
 
 
 @app.command()
-def queue(
-    stage: Annotated[str, typer.Option(help="screener_1, screener_2 or validator.")] = "screener_1", url: Url = None
-) -> None:
+def queue(stage: Annotated[SetGroup, typer.Option(help="Whom they wait for.")] = "screener_1", url: Url = None) -> None:
     """Who waits, in the order in which they are taken."""
     found = clients.Bitrecs(cloud.api_url(url, "bitrecs")).queue(stage)
     terminal.rows(found, ["agent_id", "name", "miner_hotkey", "status", "created_at"])
@@ -224,5 +224,11 @@ def _switch(*, enabled: bool) -> None:
 def _created_at(gist_id: str) -> str:
     """GitHub's time in the form that is signed."""
     base = BitrecsSettings.current().github_api_url.rstrip("/")
-    found = api.call("GET", f"{base}/gists/{gist_id}", headers={"User-Agent": "subnetctl"}).expected()
-    return datetime.fromisoformat(str(found["created_at"])).isoformat()
+    reply = api.call("GET", f"{base}/gists/{quote(gist_id, safe='')}", headers={"User-Agent": "subnetctl"})
+    if reply.status == HTTPStatus.NOT_FOUND:
+        terminal.refuse(f"GitHub knows no gist {gist_id}", code="gist_invalid")
+    created_at = reply.body.get("created_at") if reply.ok and isinstance(reply.body, dict) else None
+    if created_at is None:
+        text = f"GitHub answers {reply.status} when asked for the gist; --created-at spares the question"
+        terminal.refuse(text, code="github_unavailable")
+    return datetime.fromisoformat(str(created_at)).isoformat()

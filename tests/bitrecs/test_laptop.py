@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bitrecs.github import running
+from tests.bitrecs.github import failing, running
 from tests.bitrecs.laptop import WALLETS, PublicClient, Town, eventually
 from tests.bitrecs.world import PASSWORD
 from tests.harness.wallets import wallet
@@ -64,6 +64,11 @@ def test_our_command_line_checks_submits_and_shows_the_queue(town: Town) -> None
     assert town.refusal("submit", *AS_BOB, gist.id) == "already_processed"
     assert town.refusal("check", *AS_BOB, gist.id) == "hotkey_used"
     assert town.refusal("check", *WALLETS, "--hotkey", "nobody", *AS_BOB[6:], gist.id) == "no_wallet"
+    assert town.refusal("check", *AS_BOB, "0" * 32) == "gist_invalid"
+    town.github.behaviour = failing(403)
+    assert town.refusal("check", *AS_BOB, gist.id) == "github_unavailable"
+    town.github.behaviour = None
+    assert town.subnetctl("bitrecs", "queue", "--stage", "nonesuch").returncode == 2
 
 
 def test_a_key_is_shown_once_listed_by_its_id_and_revoked(town: Town) -> None:
