@@ -50,8 +50,14 @@ def test_the_leaderboard_the_queue_and_an_agent_s_evaluations(page: Page, judged
 
     page.evaluate("document.querySelector('#board tbody button.plain').click()")
     page.wait_for("document.querySelectorAll('#agent section').length === 5")
+    page.evaluate("document.querySelector('#agent details').open = true")
     assert page.flaws("bitrecs") == []
+    assert page.evaluate(
+        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('pre'))"
+    )
 
+    assert "74.0 %" in page.text("#board")
+    assert "screen…" not in page.text("#validators")
     assert "You recommend products" in str(page.evaluate("document.querySelector('#agent pre').textContent"))
     assert page.evaluate("location.hash").startswith("#agent=")
     page.evaluate("const stage = document.querySelector('#stage'); stage.value = 'validator'")

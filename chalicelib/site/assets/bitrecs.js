@@ -9,7 +9,7 @@ const WORDS = {
   screening_1: "first screening", screening_2: "second screening", evaluating: "evaluating", finished: "finished",
   failed_screening_1: "failed first screening", failed_screening_2: "failed second screening",
 };
-const GROUPS = { screener_1: "first screener", screener_2: "second screener", validator: "validators" };
+const GROUPS = { screener_1: "First screener", screener_2: "Second screener", validator: "Validator" };
 
 let chosen = new URLSearchParams(location.hash.slice(1)).get("agent");
 let weights = {};
@@ -43,7 +43,7 @@ const RUNS = [
 ];
 const VALIDATORS = [
   { name: "Name", value: (one) => one.name },
-  { name: "Hotkey", value: (one) => one.hotkey, show: (one) => key(one.hotkey) },
+  { name: "Hotkey", value: (one) => one.hotkey, show: (one) => (one.hotkey === one.name ? "–" : key(one.hotkey)) },
   { name: "Works on", value: (one) => one.agent?.name, show: (one) => (one.agent ? choose(one.agent) : "–") },
   { name: "Last heartbeat", value: (one) => one.time_last_heartbeat, show: (one) => when(one.time_last_heartbeat) },
   { name: "Connected", value: (one) => one.time_connected, show: (one) => when(one.time_connected) },
@@ -59,7 +59,7 @@ async function drawOverview() {
     getJson("health"), getJson("retrieval/top-agents"), getJson("scoring/wta"), getJson("scoring/latest-set-info"),
     getJson("validator/connected-validators-info"),
   ]);
-  weights = winner.weights ?? {};
+  weights = winner.chain_weights ?? {};
   board = agents;
   fill("#figures", figures({
     Agents: health.agent_count,
@@ -85,7 +85,7 @@ async function drawQueue() {
   const stage = document.querySelector("#stage").value;
   const waiting = await getJson(`retrieval/queue?stage=${stage}`);
   fill("#queue", table({
-    caption: `${waiting.length} waiting for the ${GROUPS[stage]}, in the order in which they are taken`,
+    caption: `${waiting.length} in this stage, in the order in which they are taken`,
     columns: QUEUE, rows: waiting, empty: "Nobody waits here.", chosen: (agent) => agent.agent_id === chosen,
   }));
 }
