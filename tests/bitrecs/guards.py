@@ -19,7 +19,16 @@ GUARDS = [
         "if False:",
         "submit_locks",
     ),
+    bitrecs("routes_proof", "curves switched off", "schemes=schemes, ", "", "submit_signatures"),
     # doors
+    bitrecs("domain", "pauses between sets", "if wait > 0:", "if False:", "submit_locks"),
+    bitrecs(
+        "routes_gate",
+        "counters that fail",
+        "    except Unavailable as outage:",
+        "    except ZeroDivisionError as outage:",
+        "submit_doors",
+    ),
     bitrecs("domain", "maintenance", "if settings.disallow_uploads:", "if False:", "submit_doors"),
     bitrecs("domain", "the switch", "if not standing.enabled:", "if False:", "submit_doors"),
     bitrecs("domain_stages", "old heartbeats", "if now - at <= timeout and not slot", "if not slot", "submit_doors"),

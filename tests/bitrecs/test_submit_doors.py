@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.bitrecs import store
+from chalicelib.kernel.errors import Unavailable
 from tests.bitrecs.world import (
     NOW,
     Configure,
@@ -68,6 +69,16 @@ def test_the_31st_request_of_a_minute_has_to_wait_for_the_minute_s_end(world: Wo
     assert reply.status == 429
     assert reply.json["detail"] == reply.json["error"] == "Rate limit exceeded: 30 per 1 minute"
     assert reply.headers["Retry-After"] == "31"
+
+
+def test_a_counter_that_does_not_answer_stops_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object) -> float:
+        raise Unavailable("the table does not answer")
+
+    monkeypatch.setattr(store, "wait_for", down)
+
+    assert world.client.get("/bitrecs/health").status == 200
+    assert world.client.get("/bitrecs/retrieval/top-agents").status == 200
 
 
 def test_the_interval_takes_no_more_than_its_number(world: World, configure: Configure) -> None:  # S25

@@ -96,6 +96,18 @@ def test_a_new_set_frees_hotkeys_where_locks_count_per_cycle(
     assert again.submit().status == status
 
 
+def test_a_hotkey_rests_between_sets_where_the_operator_says_so(world: World, configure: Configure) -> None:
+    configure(BITRECS_HOTKEY_COOLDOWN_SECONDS="86400")
+    first = world.miner("a")
+    assert first.submit().status == 201
+    tasks_sets.next_set()
+
+    reply = world.miner("again", signer=first.wallet).submit()
+
+    assert told(reply) == (429, "You must wait 86400 seconds before uploading a new agent version")
+    assert reply.headers["Retry-After"] == "86400"
+
+
 def test_a_banned_hotkey_is_told_so(world: World) -> None:  # S55
     miner = world.miner("a")
     store.ban(miner.hotkey, "spam", "tests")

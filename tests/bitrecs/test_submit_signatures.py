@@ -39,6 +39,15 @@ def test_an_ed25519_key_submits_too(world: World) -> None:  # S02
     assert world.miner("a", signer=ed25519_wallet("ed")).submit().status == 201
 
 
+def test_a_curve_can_be_switched_off(world: World, configure: Configure) -> None:
+    configure(BITRECS_SIGNATURE_SCHEMES="sr25519")
+    miner = world.miner("a", signer=ed25519_wallet("ed"))
+
+    assert told(miner.submit()) == TRANSPORT
+    assert told(miner.check()) == (400, "Invalid signature for submission")
+    assert world.miner("b").submit().status == 201
+
+
 @pytest.mark.parametrize("write", [lambda text: "0x" + text, str.upper, lambda text: "0X" + text.upper()])
 def test_hex_may_be_prefixed_and_in_capitals(world: World, write: Callable[[str], str]) -> None:  # S03
     miner = world.miner("a")
