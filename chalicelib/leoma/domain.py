@@ -22,6 +22,7 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _ASPECT_LIMIT = 64
 _SCORE_LIMIT = 10**6
 _MODEL_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_HALF_A_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 def signed_message(body: bytes, timestamp: str) -> bytes:
@@ -229,11 +230,19 @@ def judged_aspects(artifacts: str | None) -> tuple[dict[str, int] | None, int | 
         return None, None
     if not isinstance(found, dict):
         return None, None
-    aspects = found.get("aspect_scores")
-    if not isinstance(aspects, dict) or len(aspects) > _ASPECT_LIMIT or not all(map(_is_score, aspects.values())):
-        aspects = None
-    overall = found.get("overall_score")
-    return aspects, overall if _is_score(overall) else None
+    aspects, overall = found.get("aspect_scores"), found.get("overall_score")
+    return aspects if _are_aspects(aspects) else None, overall if _is_score(overall) else None
+
+
+def _are_aspects(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) > _ASPECT_LIMIT:
+        return False
+    return all(map(_is_text, value)) and all(map(_is_score, value.values()))
+
+
+def _is_text(value: Any) -> bool:
+    """JSON inside a text may spell half a character, which nothing can store and no answer can carry."""
+    return isinstance(value, str) and not _HALF_A_CHARACTER.search(value)
 
 
 def _is_score(value: Any) -> bool:
@@ -315,7 +324,7 @@ def _flaw(hotkey: str, commitments: int, name: str, revision: str, chute: str) -
 
 
 def _word(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    return value.strip() if _is_text(value) else ""
 
 
 def chute_flaw(committed: Committed, chute: Mapping[str, Any] | None) -> str | None:

@@ -48,6 +48,8 @@ GUARDS = [
     leoma("domain", "signed order", "if batches == {sheet.signed}:", "if False:", "results"),
     leoma("domain", "scores are small whole numbers", " and abs(value) < _SCORE_LIMIT", "", "tasks"),
     leoma("store", "quota", "#day = :day AND #used <= :room", "#day = :day", "attacks"),
+    leoma("domain", "names of aspects can be written", "all(map(_is_text, value)) and ", "", "tasks"),
+    leoma("domain", "models' names can be written", "if _is_text(value)", "if isinstance(value, str)", "miners"),
     leoma(
         "store",
         "sheets as they were read",

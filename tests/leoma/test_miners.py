@@ -39,6 +39,7 @@ def state(*commitments: Commitment, answers: dict[str, Any] | None) -> Any:
         ({"model_name": 7}, "missing_model_name"),
         ({"model_revision": " "}, "missing_model_revision"),
         ({"chute_id": None}, "missing_chute_id"),
+        ({"model_name": f"\ud800/leoma-{ONE}"}, "missing_model_name"),
         ({"model_name": "", "chute_id": ""}, "missing_model_name"),
         ({"model_name": f"acme/other-{ONE}"}, "model_name_must_start_with_leoma"),
         ({"model_name": f"leoma/x-{ONE}"}, "model_name_must_start_with_leoma"),
@@ -55,6 +56,7 @@ def test_a_commitment_names_a_model_of_its_miner(
 
     assert (found["is_valid"], found["invalid_reason"], found["block"]) == (reason is None, reason, 500)
     assert reason is None or found["model_name"] is None
+    assert get(client, "/miners/list").json["miners"] == [found]
 
 
 @pytest.mark.parametrize("data", ["not json", "[]", "null", "[" * 10_000, '"text"'])

@@ -111,6 +111,7 @@ def test_62_a_task_that_nobody_judged(client: Client) -> None:
         (None, None, None),
         ('{"aspect_scores": {"a": "x"}, "overall_score": 1.5}', None, None),
         ("[" * 8000, None, None),
+        ('{"aspect_scores": {"\\ud800": 5}, "overall_score": 86}', None, 86),
         ('{"aspect_scores": {"a": true}, "overall_score": ' + "9" * 400 + "}", None, None),
     ],
 )
