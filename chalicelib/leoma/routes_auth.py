@@ -30,12 +30,14 @@ def _validator(request: Request) -> str:
     hotkey, signature, timestamp = (value or "" for value in sent.values())
     settings = LeomaSettings.current()
     domain.check_timestamp(timestamp, now=clock.now(), window=settings.signature_expiry_seconds)
-    blacklisted, registered = store.standing(hotkey) if keys.looks_like_ss58(hotkey) else (False, False)
+    blacklisted, last_seen = store.standing(hotkey) if keys.looks_like_ss58(hotkey) else (False, None)
     domain.check_caller(blacklisted=blacklisted)
     raw_signature = _verified(hotkey, signature, domain.signed_message(request.body, timestamp))
-    domain.check_registered(hotkey, settings.admin_hotkeys, registered=registered)
+    domain.check_registered(hotkey, settings.admin_hotkeys, registered=last_seen is not None)
     if settings.replay_cache:
         _bind(request, hotkey, raw_signature, settings.signature_expiry_seconds)
+    if last_seen is not None and hotkey not in settings.admin_hotkeys:
+        store.note_seen(hotkey, last_seen)
     return hotkey
 
 

@@ -62,16 +62,16 @@ _REMEMBERED_BATCHES = 256
 # --- callers and the blacklist
 
 
-def standing(hotkey: str) -> tuple[bool, bool]:
-    """1: whether a hotkey is blacklisted, and whether it is a registered validator."""
+def standing(hotkey: str) -> tuple[bool, float | None]:
+    """1: whether a hotkey is blacklisted, and when it was seen last; None where it is no registered validator."""
     listed, validator = get_many([(table, "BL", hotkey), (table, "VAL", hotkey)])
-    if validator and not listed and validator.get("last_seen_at", 0) < clock.now() - _SEEN_EVERY_SECONDS:
-        _note_seen(hotkey)
-    return listed is not None, validator is not None
+    return listed is not None, validator.get("last_seen_at", 0.0) if validator else None
 
 
-def _note_seen(hotkey: str) -> None:
+def note_seen(hotkey: str, last_seen: float) -> None:
     """At most once a minute; a validator that left meanwhile does not come back by it."""
+    if last_seen >= clock.now() - _SEEN_EVERY_SECONDS:
+        return
     try:
         table.update("VAL", hotkey, "SET #last_seen_at = :now", when="attribute_exists(#pk)", now=clock.now())
     except ConditionFailed:

@@ -16,7 +16,7 @@ GUARDS = [
     leoma(
         "routes_auth",
         "no look-up of what is no address",
-        "if keys.looks_like_ss58(hotkey) else (False, False)",
+        "if keys.looks_like_ss58(hotkey) else (False, None)",
         "",
         "conformance_callers",
     ),
@@ -35,6 +35,8 @@ GUARDS = [
         "expires_at=clock.now() + window / 2",
         "attacks",
     ),
+    leoma("routes_auth", "admins are no validators", " and hotkey not in settings.admin_hotkeys", "", "attacks"),
+    leoma("store", "seen once a minute", "if last_seen >= clock.now() - _SEEN_EVERY_SECONDS:", "if False:", "attacks"),
     leoma("domain", "batch size", "len(samples) > BATCH_LIMIT", "len(samples) > 10**9", "samples"),
     leoma("domain", "one task per signature", "if batch.signature and len(", "if False and len(", "samples"),
     leoma("domain", "published tasks", "sample.task is not None and sample.task > latest + ahead", "False", "attacks"),
@@ -46,10 +48,10 @@ GUARDS = [
         "domain", "latency stays", "if sample.latency_ms is not None or not known else known.latency_ms", "", "samples"
     ),
     leoma("domain", "signed order", "if batches == {sheet.signed}:", "if False:", "results"),
-    leoma("domain", "scores are small whole numbers", " and abs(value) < _SCORE_LIMIT", "", "tasks"),
-    leoma("store", "quota", "#day = :day AND #used <= :room", "#day = :day", "attacks"),
     leoma("domain", "names of aspects can be written", "all(map(_is_text, value)) and ", "", "tasks"),
     leoma("domain", "models' names can be written", "if _is_text(value)", "if isinstance(value, str)", "miners"),
+    leoma("domain", "scores are small whole numbers", " and abs(value) < _SCORE_LIMIT", "", "tasks"),
+    leoma("store", "quota", "#day = :day AND #used <= :room", "#day = :day", "attacks"),
     leoma(
         "store",
         "sheets as they were read",

@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.kernel import chain
 from chalicelib.kernel.keys import _checksum
-from chalicelib.leoma import contracts_sheets, store, tasks, tasks_fold
+from chalicelib.leoma import contracts_sheets, store, store_jobs, tasks, tasks_fold
 from tests.harness.budget import counted
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
@@ -221,9 +221,23 @@ def test_a_list_that_would_outgrow_a_response_is_cut(client: Client, monkeypatch
     assert 0 < len(reply.json) < 50
 
 
-def test_a_stranger_costs_one_read_and_no_write(client: Client) -> None:
+def test_a_validator_is_seen_at_most_once_a_minute_and_an_admin_never(
+    client: Client, freeze: Freeze, configure: Configure
+) -> None:
+    configure(LEOMA_ADMIN_HOTKEYS=BOB.hotkey)
+    seen = []
+    for seconds in (0, 59, 61):
+        freeze(NOW + seconds)
+        assert [get(client, "/miners/valid", who).status for who in (ALICE, BOB)] == [200, 200]
+        seen.append([store_jobs.validators()[who.hotkey].get("last_seen_at") for who in (ALICE, BOB)])
+
+    assert seen == [[NOW, None], [NOW, None], [NOW + 61, None]]
+
+
+@pytest.mark.parametrize("claimed", ["", ALICE.hotkey])
+def test_a_stranger_costs_one_read_and_no_write(client: Client, claimed: str) -> None:
     with counted() as spent:
-        reply = client.get("/leoma/miners/valid", signed(wallet("stranger")))
+        reply = client.get("/leoma/miners/valid", signed(wallet("stranger"), hotkey=claimed))
 
     assert reply.status == 401
     assert dict(spent.calls) == {"dynamodb:BatchGetItem": 1}
