@@ -140,9 +140,12 @@ def listed(found: Iterable[Found]) -> Answer:
 
 def newest(limit: int) -> list[Found]:
     """The newest samples of everybody, as the last fold saw them."""
-    kept = store.snapshot("recent")
-    rows = kept.content[:limit] if kept else []
-    return located([(row[0], Vote(*row[2:])) for row in rows])
+    return located(_votes(store.snapshot("recent"))[:limit])
+
+
+def _votes(kept: store.Snapshot | None) -> list[tuple[str, Vote]]:
+    """What a list of newest samples holds: whose vote, and the vote."""
+    return [(row[0], Vote(*row[2:])) for row in kept.content] if kept else []
 
 
 def of_task(validator: str, key: str) -> list[Found]:
@@ -183,8 +186,8 @@ def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
 
 def of_miner(miner: str, limit: int) -> list[Found]:
     """The newest samples about a miner: tasks by their newest vote, until no older task can matter."""
-    found: list[tuple[str, Vote]] = []
-    (held,) = store.snapshots("open")
+    held, named = store.snapshots("open", store.by_name(miner))
+    found = _votes(named)
     lines = sorted(_lines(miner, held), key=lambda line: -line.updated)
     for first in range(0, min(len(lines), limit), _TASKS_AT_A_TIME):
         if len(found) >= limit and found[limit - 1][1].at >= lines[first].updated:

@@ -162,6 +162,11 @@ def snapshots(*names: str) -> list[Snapshot | None]:
     return [snapshot_of(item) for item in get_many([(table, "SNAP", name) for name in names])]
 
 
+def by_name(miner: str) -> str:
+    """7: the snapshot of a miner's newest samples under legacy names."""
+    return f"by-name#{miner}"
+
+
 def snapshot_of(item: Item | None) -> Snapshot | None:
     return Snapshot(json.loads(zlib.decompress(item["body"])), item["at"], item["block"]) if item else None
 

@@ -18,7 +18,7 @@ from chalicelib.kernel.tables import ConditionFailed
 
 from . import contracts_sheets, domain, store, store_jobs, store_samples
 from .contracts import LeomaSettings, task_of
-from .contracts_sheets import Sheet, TaskSheet, Totals, Votes
+from .contracts_sheets import Sheet, TaskSheet, Totals, Vote, Votes
 
 LOCK_SECONDS = 120
 _WAIT_FOR_A_BATCH_SECONDS = 60
@@ -26,6 +26,7 @@ _TASKS_PER_TRANSACTION = 8
 _MOST_OPEN_TASKS = 16
 _KEPT_OPEN_TASKS = 8
 _MINERS_AT_A_TIME = 100
+_LISTS_AT_A_TIME = 25
 
 Change = tuple[str, str]
 
@@ -116,7 +117,7 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
     """
     tasks: dict[str, tuple[str, store.Item]] = {}
     changed: dict[Change, Sheet] = {}
-    steps: list[tuple[str, Votes, Votes]] = []
+    steps: dict[Change, tuple[Votes, Votes]] = {}
     for key in keys:
         folded, rows = store_jobs.task_rows(key)
         before = contracts_sheets.task_of(folded)
@@ -125,7 +126,7 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
         moved = {v: sheet for v, sheet in now.items() if before.voters.get(v) != sheet.votes}
         if not moved:
             continue
-        steps += [(v, before.voters.get(v, {}), sheet.votes) for v, sheet in moved.items()]
+        steps |= {(key, v): (before.voters.get(v, {}), sheet.votes) for v, sheet in moved.items()}
         changed |= {(key, v): sheet for v, sheet in moved.items()}
         after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
         tasks[key] = (before.version, contracts_sheets.task_fields(after))
@@ -133,14 +134,15 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
         return
     due = _write_results(changed)
     _show(changed)
+    _show_by_name(steps)
     store_jobs.move_tasks(tasks, _moved_totals(steps), due)
 
 
-def _moved_totals(steps: Sequence[tuple[str, Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
-    names = list(dict.fromkeys(validator for validator, _, _ in steps))
+def _moved_totals(steps: Mapping[Change, tuple[Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
+    names = list(dict.fromkeys(validator for _, validator in steps))
     known = {name: contracts_sheets.totals_of(item) for name, item in store_jobs.totals_of(names).items()}
     after: dict[str, Totals] = dict(known)
-    for validator, before, now in steps:
+    for (_, validator), (before, now) in steps.items():
         after[validator] = after[validator].plus(before, now)
     return {
         name: (known[name].version, contracts_sheets.totals_fields(replace(totals, version=clock.new_hex(6))))
@@ -198,13 +200,34 @@ def _show(changed: Mapping[Change, Sheet]) -> None:
     rows = [row for row in (held.content if held else []) if (row[1], row[0]) not in changed]
     for (key, validator), sheet in changed.items():
         rows += [[validator, key, *vote] for vote in sheet.votes.values()]
-    rows.sort(key=lambda row: (-row[5], -row[2]))
     numbered = {key for key, _ in changed if task_of(key) is not None}
     known: dict[str, Any] = opened.content if opened else {"tasks": [], "newest": 0}
     tasks = sorted({*known["tasks"], *numbered})
     newest = max([int(known["newest"]), *(int(key) for key in numbered)])
-    contents = {"recent": rows[: store_samples.RECENT], "open": {"tasks": tasks, "newest": newest}}
+    contents = {"recent": _newest(rows), "open": {"tasks": tasks, "newest": newest}}
     store_jobs.save_snapshots(contents, at=clock.now())
+
+
+def _show_by_name(steps: Mapping[Change, tuple[Votes, Votes]]) -> None:
+    """Samples under a legacy name stand in no task list: their miners' newest, in the form of the recent list."""
+    new: dict[str, dict[Change, Vote]] = {}
+    for (key, validator), (before, now) in steps.items():
+        if task_of(key) is None:
+            for miner in [miner for miner, vote in now.items() if before.get(miner) != vote]:
+                new.setdefault(store.by_name(miner), {})[validator, key] = now[miner]
+    names = list(new)
+    for first in range(0, len(names), _LISTS_AT_A_TIME):
+        some = names[first : first + _LISTS_AT_A_TIME]
+        contents = {}
+        for name, held in zip(some, store.snapshots(*some), strict=True):
+            rows = [row for row in (held.content if held else []) if (row[0], row[1]) not in new[name]]
+            rows += [[*change, *vote] for change, vote in new[name].items()]
+            contents[name] = _newest(rows)
+        store_jobs.save_snapshots(contents, at=clock.now())
+
+
+def _newest(rows: list[Any]) -> list[Any]:
+    return sorted(rows, key=lambda row: (-row[5], -row[2]))[: store_samples.RECENT]
 
 
 def _settle_old() -> None:

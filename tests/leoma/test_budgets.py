@@ -166,7 +166,7 @@ READS: dict[str, tuple[int, float, Wallet | None]] = {
     "/miners/valid": (3, 3.0, ALICE),
     "/miners/all": (3, 3.0, ALICE),
     f"/samples/validator/{ALICE.hotkey}": (5, 9.0, ALICE),
-    f"/samples/miner/{MINERS[1]}?limit=2": (7, 13.0, ALICE),
+    f"/samples/miner/{MINERS[1]}?limit=2": (7, 14.0, ALICE),
 }
 # A miner's tasks are an answer that grows: half a unit per 4 KB of packed tasks, up to these units.
 GROWING = {f"/tasks?miner_hotkey={MINERS[1]}", f"/miners/{MINERS[1]}/tasks", f"/samples/miner/{MINERS[1]}?limit=2"}

@@ -159,6 +159,19 @@ def test_36_a_legacy_name_counts_in_totals_and_is_no_task(client: Client) -> Non
     assert get(client, f"/tasks?miner_hotkey={miner(1)}").json == []
     assert get(client, f"/samples/task?validator_hotkey={ALICE.hotkey}&sample_id=abc-1").json == [stored.json]
     assert tasks_fold.samples_stored(store_jobs.totals().values()) == 1
+    assert get(client, f"/samples/miner/{miner(1)}", BOB).json == [stored.json]
+
+
+def test_36_samples_about_a_miner_are_those_of_tasks_and_of_legacy_names(client: Client, freeze: Freeze) -> None:
+    for number, name in enumerate(("a", "b", "a")):
+        freeze(NOW + number)
+        post(client, ALICE, "/samples", sample(None, miner(1), number == 2, sample_id=name))
+        post(client, BOB, "/samples", sample(7, miner(1)))
+        tasks_fold.fold()
+
+    found = get(client, f"/samples/miner/{miner(1)}", BOB).json
+    assert [(one["sample_id"], one["passed"]) for one in found] == [("7", True), ("a", True), ("b", False)]
+    assert get(client, f"/samples/miner/{miner(1)}?limit=2", BOB).json == found[:2]
 
 
 def test_37_a_legacy_name_of_digits_is_the_task(client: Client) -> None:
