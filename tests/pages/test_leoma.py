@@ -14,7 +14,7 @@ from local.gateway import Answer
 from local.server import Server
 from tests.harness.browser import Page
 from tests.harness.client import Client, whole_app
-from tests.leoma.world import ALICE, BOB, CAROL, miner, publish, sample, send, subnet, sync
+from tests.leoma.world import ALICE, BOB, CAROL, commitment, miner, publish, sample, send, subnet, sync
 
 READY = "document.querySelector('#status').dataset.state !== 'loading'"
 SMALL_ENOUGH = 100_000
@@ -67,6 +67,18 @@ def test_ranks_tasks_and_verdicts(page: Page, judged: None, base_url: str) -> No
     assert page.evaluate("document.querySelectorAll('#task video').length") == 2
     assert page.evaluate("location.hash").startswith("#miner=5")
     assert page.flaws("leoma") == []
+
+
+def test_a_long_model_name_leaves_the_other_rows_in_sight(page: Page, judged: None, base_url: str) -> None:
+    names = {1: f"leoma{'x' * 1000}{miner(1)}"}
+    held = [commitment(miner(n), 100 + n, model_name=names.get(n, f"acme/leoma-{miner(n)}")) for n in (1, 2, 3)]
+    sync(subnet(commitments=tuple(held)), block=1001)
+    page.open(base_url + "/leoma/dashboard")
+    page.wait_for("document.querySelectorAll('#ranks tbody tr').length === 3")
+
+    heights = "[...document.querySelectorAll('#ranks tr')].map((row) => row.offsetHeight)"
+    assert page.evaluate(f"Math.max(...{heights})") < 150
+    assert page.evaluate("document.querySelectorAll('#ranks .words[title*=xxx]').length") == 1
 
 
 def test_what_the_browser_has_is_not_sent_again(page: Page, judged: None, base_url: str) -> None:

@@ -1,6 +1,7 @@
 import { badge, csvButton, el, figures, fill, getJson, key, percent, poll, table, when } from "./site.js";
 
 const TASKS_SHOWN = 100;
+const MODEL_LETTERS = 40;
 const STALE_SECONDS = 2 * 3600;
 const drawn = new Map();
 const view = { ranks: [], weights: new Map(), miners: new Map(), miner: null, task: null, tasks: [] };
@@ -11,7 +12,7 @@ const rankColumns = [
   { name: "Rank", value: (row) => row.rank, number: true },
   { name: "UID", value: (row) => row.uid, number: true },
   { name: "Miner", value: (row) => row.miner_hotkey, show: (row) => key(row.miner_hotkey) },
-  { name: "Model", value: (row) => row.model, show: (row) => el("span", { class: "words" }, shortModel(row)) },
+  { name: "Model", value: (row) => row.model, show: (row) => el("span", { class: "words", title: row.model ?? "" }, shortModel(row)) },
   { name: "Passed", value: (row) => row.passed_count, number: true },
   { name: "Pass rate", value: (row) => row.pass_rate, show: (row) => percent(row.pass_rate), number: true },
   { name: "Block", value: (row) => row.block, number: true },
@@ -21,7 +22,8 @@ const rankColumns = [
 ];
 
 function shortModel(row) {
-  return row.model ? row.model.replace(row.miner_hotkey, "…") : "–";
+  const name = row.model ? row.model.replace(row.miner_hotkey, "…") : "–";
+  return name.length > MODEL_LETTERS ? `${name.slice(0, MODEL_LETTERS)}…` : name;
 }
 
 function chooser(row) {
@@ -48,7 +50,7 @@ function described(row) {
 function drawRanks() {
   const found = rows();
   redraw("#ranks", [found, view.miner, view.ranks.length], () => table({
-    caption: view.ranks.length ? "Miners by rank" : "Nobody is ranked yet: the window of 100 tasks is not full, or nobody judged four fifths of it",
+    caption: view.ranks.length ? "Miners by rank" : "Nobody is ranked yet: the window of tasks is not full, or nobody judged four fifths of it",
     columns: rankColumns,
     rows: found,
     empty: "No miner matches.",
