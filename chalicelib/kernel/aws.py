@@ -11,7 +11,7 @@ from .sigv4 import Signer
 
 REGION = "us-east-1"
 _CONNECT_SECONDS = 2
-_READ_SECONDS = 8
+_READ_SECONDS = 6  # four tries end before API Gateway stops waiting
 _TASK_SECONDS = 905  # a task may run for fifteen minutes
 
 _MAKING = threading.Lock()

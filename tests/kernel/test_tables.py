@@ -11,6 +11,7 @@ import pytest
 from chalicelib.kernel import aws, tables
 from chalicelib.kernel.errors import Contended, Unavailable
 from chalicelib.kernel.tables import ConditionFailed, Table, get_many, transact, until_decided
+from local.gateway import SECONDS_TO_ANSWER
 from tests.harness.crash import tables as raw_tables
 from tests.harness.faults import Fault, always, answer_lost, at_random, cancelled, never_sent, refused, script, trouble
 from tests.harness.race import all_at_once
@@ -88,6 +89,13 @@ def test_trouble_that_stays_is_unavailable_with_a_time_to_come_back(access: Call
         access()
     assert (len(happened.calls), told.value.retry_after, told.value.code) == (tables.TRIES, 1, "store_busy")
     assert sum(happened.naps) <= 1.5
+
+
+def test_a_store_that_hangs_is_given_up_while_the_caller_still_waits() -> None:
+    naps = sum(tables._BACKOFF_SECONDS * 2**failures for failures in range(1, tables.TRIES))
+    wait: float = aws.client("dynamodb").meta.config.read_timeout
+
+    assert tables.TRIES * wait + naps < SECONDS_TO_ANSWER
 
 
 def test_a_lost_answer_of_put_new_is_success_not_a_conflict() -> None:
