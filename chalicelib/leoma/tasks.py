@@ -196,7 +196,7 @@ def _newest() -> int:
 
 def _score() -> None:
     """Without any valid miner the last scores stay; what is stored is counted all the same."""
-    valid = [miner.hotkey for miner in store.miners() if miner.is_valid]
+    valid = {miner.hotkey for miner in store.miners() if miner.is_valid}
     kept = store_jobs.totals()
     stored = tasks_fold.samples_stored(kept.values())
     if not valid:
@@ -212,7 +212,10 @@ def _score() -> None:
         for miner, (total, passed) in contracts_sheets.totals_of(item).miners.items()
     ]
     window = ranking.display_window(newest, settings.scorer_task_window)
-    votes = tasks_fold.votes_on([task_key(number) for number in window])
+    votes = [
+        {miner: votes for miner, votes in task.items() if miner in valid}
+        for task in tasks_fold.votes_on([task_key(number) for number in window])
+    ]
     matrix = domain_views.matrix(
         ranking.counted(tallies, stakes, valid),
         ranking.records(votes, stakes),

@@ -257,9 +257,10 @@ def test_86_a_crashed_scorer_blocks_nobody_for_ever(client: Client, freeze: Free
     assert len(ranks(client)) == 1
 
 
-def test_agreement_is_the_share_of_votes_that_the_verdict_confirmed(client: Client) -> None:
+def test_agreement_is_the_share_of_votes_on_valid_miners_that_the_verdict_confirmed(client: Client) -> None:
     vote(client, 5, {ALICE: True, BOB: False, CAROL: True}, miner(1))
     vote(client, 6, {ALICE: False, BOB: False}, miner(1))
+    vote(client, 6, {BOB: True}, UNKNOWN)
     tasks.scores()
 
     found = {one["validator_hotkey"]: (one["votes"], one["agreement"]) for one in get(client, "/scores/agreement").json}
