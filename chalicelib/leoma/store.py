@@ -171,9 +171,13 @@ def snapshot_of(item: Item | None) -> Snapshot | None:
     return Snapshot(json.loads(zlib.decompress(item["body"])), item["at"], item["block"]) if item else None
 
 
-def saving_snapshot(name: str, content: Any, *, at: float, block: int | None = None) -> Write:
+def saving_snapshot(
+    name: str, content: Any, *, at: float, block: int | None = None, instead_of: float | None = None
+) -> Write:
+    """`instead_of`: only while the one of that time stands."""
     body = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 6)
-    return table.putting({"pk": "SNAP", "sk": name, "body": body, "at": at, "block": block})
+    item = {"pk": "SNAP", "sk": name, "body": body, "at": at, "block": block}
+    return table.putting(item) if instead_of is None else table.putting(item, when="#at = :known", known=instead_of)
 
 
 def miners() -> list[Miner]:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from chalicelib.kernel import chain, clock, telemetry, web
 from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.jobs import Jobs
-from chalicelib.kernel.tables import transact
+from chalicelib.kernel.tables import ConditionFailed, transact
 
 from . import contracts_sheets, domain, domain_views, ranking, store, store_jobs, tasks_fold
 from .contracts import LeomaSettings, Miner, task_key
@@ -248,21 +248,25 @@ def _rank() -> int:
 
 
 def weigh() -> None:
-    """The last ranks with the miners of now: who is invalid since burns at once."""
-    with _scoring(_WAIT_TO_WEIGH_SECONDS) as alone:
-        kept = store.snapshot("ranking") if alone else None
-        if kept:
-            _save_ranks(kept.content, at=kept.at, block=kept.block)
+    """The last ranks with the miners of now: who is invalid since burns at once, even if a scorer never came back."""
+    with _scoring(_WAIT_TO_WEIGH_SECONDS):
+        kept = store.snapshot("ranking")
+        try:
+            if kept:
+                _save_ranks(kept.content, at=kept.at, block=kept.block, instead_of=kept.at)
+        except ConditionFailed:
+            return  # a scorer was quicker, and it knew the miners of now
 
 
-def _save_ranks(kept: list[dict[str, Any]], *, at: float, block: int | None) -> None:
+def _save_ranks(kept: list[dict[str, Any]], *, at: float, block: int | None, instead_of: float | None = None) -> None:
     """The list and what is served of it, in one step: no reader sees two runs mixed."""
     known = store.miners()
     served = {
         "rank": domain_views.ranks(kept, known).model_dump(),
         "weights": domain_views.weights(kept, known).model_dump(),
     }
-    store_jobs.save_snapshots({"ranking": kept, **served}, at=at, block=block)
+    ranking_kept = store.saving_snapshot("ranking", kept, at=at, block=block, instead_of=instead_of)
+    transact([ranking_kept, *(store.saving_snapshot(name, one, at=at, block=block) for name, one in served.items())])
 
 
 def _block() -> int | None:

@@ -108,6 +108,7 @@ GUARDS = [
         "return max(tasks_fold.newest_task(), ",
         "attacks",
     ),
+    leoma("store", "no older weights", ', when="#at = :known", known=instead_of', "", "scores"),
     leoma(
         "tasks",
         "one scorer",

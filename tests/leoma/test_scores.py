@@ -90,6 +90,36 @@ def test_69_a_winner_that_becomes_invalid_burns_and_keeps_its_rank(client: Clien
     assert [one["uid"] for one in found["miners"]] == [1, 2]
 
 
+def test_69_a_winner_that_becomes_invalid_burns_even_if_the_scorer_died(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(client, miner(1), 80, 60)
+    tasks.rank({}, None)
+    store.add_to_blacklist(miner(1), None, "admin")
+    monkeypatch.setattr(tasks, "_WAIT_TO_WEIGH_SECONDS", 0)
+    store.table.put({"pk": "LOCK", "sk": "scorer", "owner": "crashed", "until": NOW + 600})
+    tasks.miners()
+
+    assert get(client, "/weights").json["winner_uid"] == 0
+
+
+def test_69_weights_of_an_older_list_never_replace_a_newer_one(
+    client: Client, freeze: Freeze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(client, miner(1), 80, 60)
+    tasks.rank({}, None)
+    older, read = store.snapshot("ranking"), store.snapshot
+    freeze(NOW + 1)
+    judged(client, miner(2), 80, 80)
+    tasks.rank({}, None)
+    newer = get(client, "/weights").json
+    monkeypatch.setattr(store, "snapshot", lambda name: older if name == "ranking" else read(name))
+    tasks.weigh()
+    monkeypatch.undo()
+
+    assert get(client, "/weights").json == newer
+
+
 def test_70_a_winner_with_uid_zero_looks_like_a_burn(client: Client) -> None:
     sync(
         subnet(0, neurons=(*subnet(0).neurons, neuron(0, miner(1), model=model())), commitments=subnet(1).commitments),
@@ -248,8 +278,7 @@ def test_86_a_second_scorer_does_nothing_while_the_first_runs(client: Client, mo
 
 
 def test_86_a_crashed_scorer_blocks_nobody_for_ever(client: Client, freeze: Freeze) -> None:
-    lock = store_jobs.lock("scorer", 600)
-    lock.__enter__()
+    store.table.put({"pk": "LOCK", "sk": "scorer", "owner": "crashed", "until": NOW + 600})
     freeze(NOW + 601)
     judged(client, miner(1), 80, 60)
     tasks.ranks()
