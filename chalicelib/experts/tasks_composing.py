@@ -86,9 +86,8 @@ def hash_by_reading(source: Source, advance: Advance = ignore) -> str:
     return digest.hexdigest()
 
 
-def streamed(source: Source, begin: int, end: int) -> Iterator[memoryview]:
-    """Bytes of an object in order through one small buffer; valid until the next step."""
-    buffer = memoryview(bytearray(_CHUNK))
+def streamed(source: Source, begin: int, end: int) -> Iterator[bytes]:
+    """Bytes of an object in order, a little at a time."""
     step = ExpertsSettings.current().stream_range_bytes
     for first in range(begin, end, step):
         last = min(first + step, end)
@@ -97,11 +96,11 @@ def streamed(source: Source, begin: int, end: int) -> Iterator[memoryview]:
             raise ObjectChanged(f"{source.key} is gone or was replaced")
         left = last - first
         while left:
-            count = body.readinto(buffer[: min(left, _CHUNK)])
-            if not count:
+            chunk = body.read(min(left, _CHUNK))
+            if not chunk:
                 raise ObjectChanged(f"{source.key} ended early")
-            yield buffer[:count]
-            left -= count
+            yield chunk
+            left -= len(chunk)
 
 
 def put_full(key: str, segments: list[Segment], sources: Sequence[Source], advance: Advance) -> Item:

@@ -45,11 +45,12 @@ def _client(service: str, read_seconds: float | None) -> Any:
         inject_host_prefix=not endpoint(service),
     )
     made = _session().create_client(service, region_name=_region(), endpoint_url=endpoint(service), config=config)
-    if service != "dynamodb" or not _session().get_credentials():
+    if service not in {"dynamodb", "s3"} or not _session().get_credentials():
         return made
-    from . import dynamodb  # noqa: PLC0415 - what it imports has come with the session
+    from . import dynamodb, s3, short_road  # noqa: PLC0415 - what they import has come with the session
 
-    return dynamodb.shortened(made, signer)
+    road = dynamodb.DataCalls if service == "dynamodb" else s3.ObjectCalls
+    return short_road.shortened(made, road, signer)
 
 
 def signer(service: str) -> Signer:

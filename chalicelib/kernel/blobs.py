@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import aws, clock
 from .errors import RangeNotSatisfiable, Unavailable
@@ -117,18 +115,12 @@ class Bucket:
         return self._presign("head_object", key, seconds, {})
 
     def _presign(self, operation: str, key: str, seconds: int, overrides: dict[str, str]) -> str:
-        client = aws.client("s3")
-        origin, folder = _address(client, self.name)
+        from .s3 import address  # noqa: PLC0415 - what it imports has come with the client
+
+        origin, folder = address(aws.client("s3"), self.name)
         method = "HEAD" if operation == "head_object" else "GET"
         query = {_OVERRIDES[name]: value for name, value in overrides.items()}
         return aws.signer("s3").url(method, origin, f"{folder}/{key}", query, seconds)
-
-
-@functools.lru_cache(maxsize=64)
-def _address(client: Any, bucket: str) -> tuple[str, str]:
-    """Origin and folder of a bucket's objects, as the library has it once; a signature alone costs a tenth of its."""
-    parts = urlsplit(client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "-"}))
-    return f"{parts.scheme}://{parts.netloc}", parts.path.removesuffix("/-")
 
 
 def call(

@@ -1,4 +1,4 @@
-"""AWS's signature, version 4, for what is signed often: requests of DynamoDB and URLs of single objects.
+"""AWS's signature, version 4, for what is signed often: requests on the short road and URLs of single objects.
 
 The signing key of a day is kept, so that a signature is one HMAC; a library would derive it each time.
 """
@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from . import clock
@@ -28,17 +29,23 @@ class Signer:
     region: str
     service: str
 
-    def headers(self, host: str, signed: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """What a POST of `body` to `/` needs besides `signed`, whose names are lower-case."""
+    def headers(self, method: str, url: str, signed: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """What a request needs besides `signed`, whose names are lower-case; a query in the URL is `canonical`."""
+        host, _, target = url.partition("://")[2].partition("/")
+        path, _, query = target.partition("?")
         now = _timestamp()
+        digest = hashlib.sha256(body).hexdigest()
         covered = {"host": host, "x-amz-date": now, **signed}
         if self.token:
             covered["x-amz-security-token"] = self.token
+        if self.service == "s3":
+            covered["x-amz-content-sha256"] = digest
         names = ";".join(sorted(covered))
-        lines = "".join(f"{name}:{covered[name]}\n" for name in sorted(covered))
-        signature = self._signature(now, f"POST\n/\n\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}")
-        credential = f"{self.access_key}/{self._scope(now)}"
-        covered["authorization"] = f"{_ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+        lines = "".join(f"{name}:{' '.join(covered[name].split())}\n" for name in sorted(covered))
+        request = f"{method}\n/{path}\n{query}\n{lines}\n{names}\n{digest}"
+        credential = f"Credential={self.access_key}/{self._scope(now)}"
+        signature = self._signature(now, request)
+        covered["authorization"] = f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"
         return covered
 
     def url(self, method: str, origin: str, path: str, query: Mapping[str, str], seconds: int) -> str:
@@ -54,7 +61,7 @@ class Signer:
         }
         if self.token:
             asked["X-Amz-Security-Token"] = self.token
-        pairs = "&".join(f"{name}={quote(asked[name], safe='-_.~')}" for name in sorted(asked))
+        pairs = canonical(asked)
         escaped = quote(path, safe="/-_.~")
         host = origin.partition("//")[2]
         request = f"{method}\n{escaped}\n{pairs}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
@@ -68,6 +75,11 @@ class Signer:
         text = f"{_ALGORITHM}\n{now}\n{self._scope(now)}\n{digest}"
         key = _signing_key(self.secret_key, now[:8], self.region, self.service)
         return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def canonical(query: Mapping[str, Any]) -> str:
+    """A query string as it is signed."""
+    return "&".join(f"{name}={quote(str(query[name]), safe='-_.~')}" for name in sorted(query))
 
 
 def _timestamp() -> str:

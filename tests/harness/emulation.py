@@ -27,7 +27,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.s3.responses import S3Response
 from werkzeug.exceptions import HTTPException
 
-from chalicelib.kernel.dynamodb import CALLS, TARGET, as_base64
+from chalicelib.kernel.dynamodb import TARGET, DataCalls, as_base64
 
 _LOCK = threading.RLock()
 _SERVED = ("dynamodb", "s3", "stepfunctions")
@@ -47,7 +47,7 @@ def _shortened(whole_way: Callable[..., Any]) -> Callable[..., Any]:
     def answer(stubber: Any, request: Any) -> Any:
         target = request.headers.get("x-amz-target", "")
         operation = target.removeprefix(TARGET) if isinstance(target, str) else ""
-        found = _data_call(operation, request.body) if operation in CALLS else None
+        found = _data_call(operation, request.body) if operation in DataCalls.calls else None
         if isinstance(request.body, bytearray):  # which a socket takes, and moto does not
             request.body = bytes(request.body)
         return whole_way(stubber, request) if found is None else (200, {}, found)

@@ -2,90 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.kernel import aws, dynamodb
+from chalicelib.kernel import aws, connections, dynamodb
 from chalicelib.kernel.tables import Table
 from tests.harness.race import all_at_once
+from tests.harness.stub import Stub, stubbed
 
 GET = {"TableName": "a", "Key": {"pk": {"S": "b"}}}
 OK = (200, b"{}")
 
 
-class Stub:
-    """Answers each request from a list; None hangs up instead, raw bytes go out before it hangs up.
-
-    Counts connections, keeps requests.
-    """
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, bytes] | bytes | None] = []
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.closes = False
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def end(self) -> None:
-        """Closing alone would not wake the thread that waits for connections."""
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream:
-            while head := self._head(stream):
-                length = next(int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length:"))
-                self.requests.append(b"".join(head) + stream.read(length))
-                answer = self.answers.pop(0) if self.answers else OK
-                if answer is None or isinstance(answer, bytes):
-                    connection.sendall(answer or b"")
-                    return
-                status, body = answer
-                closes = self.closes
-                rest = b"Connection: close\r\n" if closes else b""
-                connection.sendall(b"HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n" % (status, rest, len(body)) + body)
-                if closes:
-                    return
-
-    @staticmethod
-    def _head(stream: Any) -> list[bytes]:
-        head = []
-        while (line := stream.readline()) not in {b"", b"\r\n"}:
-            head.append(line)
-        return head
-
-
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    """A DynamoDB of our own behind a client of its own."""
-    found = Stub()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{found.port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    aws.forget_clients()
-    yield found
-    found.end()
-    monkeypatch.undo()
-    aws.forget_clients()
+def stub() -> Iterator[Stub]:
+    with stubbed() as found:
+        yield found
 
 
 def get() -> Any:
@@ -114,7 +51,7 @@ def test_a_connection_is_used_again_until_either_side_ends_it(stub: Stub, monkey
     assert stub.connections == 2
     stub.closes = False
     get()
-    monkeypatch.setattr(dynamodb, "_LONGEST_REST_SECONDS", 0)
+    monkeypatch.setattr(connections, "_LONGEST_REST_SECONDS", 0)
     get()
     assert stub.connections == 4
 

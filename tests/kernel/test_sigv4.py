@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from chalicelib.kernel import clock
-from chalicelib.kernel.sigv4 import Signer
+from chalicelib.kernel.sigv4 import Signer, canonical
 
 MOMENT = 1_795_000_000.9
 TOKENS = (None, "a/token+of=a role")
@@ -35,11 +35,27 @@ def test_a_request(token: str | None, body: bytes) -> None:
     request = AWSRequest("POST", url + "/", headers={"X-Amz-Target": "DynamoDB_20120810.GetItem"}, data=body)
     theirs(auth.SigV4Auth, token, "dynamodb").add_auth(request)
     ours = Signer("AKID", "a/secret", token, "eu-west-3", "dynamodb").headers(
-        url.removeprefix("https://"), {"x-amz-target": "DynamoDB_20120810.GetItem"}, body
+        "POST", url + "/", {"x-amz-target": "DynamoDB_20120810.GetItem"}, body
     )
 
     assert ours["authorization"] == request.headers["Authorization"]
     assert (ours["x-amz-date"], ours.get("x-amz-security-token")) == (request.headers["X-Amz-Date"], token)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(("method", "body"), [("HEAD", b""), ("PUT", b"bytes"), ("POST", b"")])
+def test_a_request_about_an_object(token: str | None, method: str, body: bytes) -> None:
+    url = "http://models.s3.eu-west-3.amazonaws.com/7/generated%20videos/%2B%C3%A9~.mp4"
+    query = {"uploadId": "a+b/c=", "partNumber": 7, "uploads": ""}
+    named = {"x-amz-meta-note": "two  spaces", "x-amz-copy-source-range": "bytes=0-9"}
+    request = AWSRequest(method, url, params=query, headers=named, data=body)
+    theirs(auth.S3SigV4Auth, token, "s3").add_auth(request)
+    ours = Signer("AKID", "a/secret", token, "eu-west-3", "s3").headers(
+        method, f"{url}?{canonical(query)}", named, body
+    )
+
+    assert ours["authorization"] == request.headers["Authorization"]
+    assert ours["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]
 
 
 @pytest.mark.parametrize("token", TOKENS)

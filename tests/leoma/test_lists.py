@@ -79,6 +79,14 @@ def test_53_lists_of_validators_and_miners_need_a_validator(client: Client, free
     ]
 
 
+def test_a_validators_list_shows_a_replaced_sample_once_and_as_it_is_now(client: Client, freeze: Freeze) -> None:
+    for moment, latency in ((NOW, 10), (NOW + 1, 77)):
+        freeze(moment)
+        assert send(client, ALICE, [sample(7, miner(1), latency_ms=latency)]).status == 200
+
+    assert [one["latency_ms"] for one in get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json] == [77]
+
+
 def test_a_miners_newest_sample_is_found_on_an_old_task(client: Client, freeze: Freeze) -> None:
     publish(300)
     for number in range(30):

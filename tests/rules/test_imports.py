@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from tests.rules.source import ROOT, SYSTEMS, Import, Module, module, modules
 
 AWS = {"boto3", "botocore", "s3transfer", "localstack_client"}
-AWS_MODULES = {"aws", "blobs", "dynamodb", "flows", "secrets", "tables"}
+AWS_MODULES = {"aws", "blobs", "connections", "dynamodb", "flows", "s3", "secrets", "short_road", "tables"}
 CHALICE_MODULES = {"app.py", "chalicelib/kernel/http.py"}
 HEAVY = {"torch", "numpy", "substrateinterface", "scalecodec", "safetensors", "sklearn", "scipy", "pandas"}
 ACTS = {"os", "time", "random", "secrets", "socket", "subprocess", "threading", "asyncio", "urllib", "http", "uuid"}
