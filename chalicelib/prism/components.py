@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from chalicelib.kernel.values import frozen
 
 from .archive import Rejected
-from .inspection import dotted, parse
+from .inspection import dotted, dumped, parse
 from .project import Project
 
 HASH_VERSION = "py3.11-1"
@@ -63,7 +63,7 @@ def _content(path: str, text: str) -> str:
     if not path.endswith(".py"):
         return text
     try:
-        return ast.dump(parse(path, text), annotate_fields=False)
+        return dumped(path, parse(path, text))
     except Rejected:
         return text
 

@@ -56,6 +56,14 @@ def parse(path: str, text: str) -> ast.Module:
         raise Rejected(f"{path}: {type(error).__name__}: the source cannot be parsed"[:MAX_ERROR]) from None
 
 
+def dumped(path: str, tree: ast.Module) -> str:
+    """The tree as text, to be hashed; Python itself refuses to write very long numbers out."""
+    try:
+        return ast.dump(tree, annotate_fields=False)
+    except ValueError:
+        raise Rejected(f"{path}: a number has too many digits") from None
+
+
 def check(project: Project) -> None:
     """The entrypoint keeps the contract; every Python file imports, calls and reaches only what it may."""
     trees = {path: parse(path, text) for path, text in project.python_files.items()}

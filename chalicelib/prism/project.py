@@ -18,6 +18,8 @@ MAX_DEPTH = 20
 _MANIFESTS = {"prism.yaml", "prism.yml"}
 _KINDS = {FULL, ARCHITECTURE_ONLY, TRAINING_FOR_ARCH}
 _MAX_ID = 128
+# What PyYAML's constructors throw at a tag whose text is not of its kind, such as `!!bool maybe` or `!!int ""`.
+_CONSTRUCTION_FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 @frozen
@@ -67,15 +69,15 @@ def _primary(paths: list[str]) -> str:
 def _with_manifest(files: dict[str, str], manifest: dict[str, Any], folder: str) -> Project:
     kind = manifest.get("kind") or FULL
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise Rejected(f"unsupported Prism project kind: {str(kind)[:100]}")
+        raise Rejected(f"unsupported Prism project kind: {_text(kind)[:100]}")
     architecture_id = manifest.get("architecture_id")
     if architecture_id is not None:
-        architecture_id = str(architecture_id)[:_MAX_ID] or None
+        architecture_id = _text(architecture_id)[:_MAX_ID] or None
     if kind == TRAINING_FOR_ARCH and not architecture_id:
         raise Rejected("training_for_arch requires architecture_id")
     architecture, training = _section(manifest, "architecture"), _section(manifest, "training")
-    entrypoint = _find(files, str(architecture.get("entrypoint") or "model.py"), folder)
-    training_entrypoint = str(training.get("entrypoint") or "")
+    entrypoint = _find(files, _text(architecture.get("entrypoint") or "model.py"), folder)
+    training_entrypoint = _text(training.get("entrypoint") or "")
     trained = _find(files, training_entrypoint, folder) if training_entrypoint else entrypoint
     return _checked(
         Project(
@@ -90,9 +92,19 @@ def _with_manifest(files: dict[str, str], manifest: dict[str, Any], folder: str)
 
 
 def _checked(project: Project) -> Project:
+    if project.entrypoint not in project.python_files:
+        raise Rejected(f"Prism project entrypoint is no Python file: {project.entrypoint}")
     if not project.files[project.entrypoint].strip():
         raise Rejected("submission contains no Python source")
     return project
+
+
+def _text(value: Any) -> str:
+    """What a manifest says, as text; Python itself refuses to write very long numbers out."""
+    try:
+        return str(value)
+    except ValueError:
+        raise Rejected("prism.yaml holds a number of too many digits") from None
 
 
 def _section(manifest: dict[str, Any], name: str) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def _listed(files: dict[str, str], section: dict[str, Any], folder: str) -> list
         listed = [listed]
     if not isinstance(listed, list):
         raise Rejected("files must be a path or a list of paths")
-    return [_find(files, str(path), folder) for path in listed]
+    return [_find(files, _text(path), folder) for path in listed]
 
 
 def _find(files: dict[str, str], path: str, folder: str) -> str:
@@ -133,7 +145,7 @@ def _parse(text: str) -> dict[str, Any]:
         raise Rejected(f"prism.yaml exceeds {MAX_MANIFEST_BYTES} bytes")
 
     class Loader(yaml.SafeLoader):
-        """Neither aliases, which multiply, nor depth, which overflows."""
+        """Neither aliases, which multiply, nor depth, which overflows, nor half characters, which no store takes."""
 
         depth = 0
 
@@ -144,12 +156,14 @@ def _parse(text: str) -> dict[str, Any]:
             if self.depth > MAX_DEPTH:
                 raise Rejected(f"prism.yaml is nested deeper than {MAX_DEPTH} levels")
             node = super().compose_node(parent, index)
+            if isinstance(node, yaml.ScalarNode):
+                node.value.encode("utf-8")
             self.depth -= 1
             return node
 
     try:
         manifest = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader with less
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
+    except (yaml.YAMLError, *_CONSTRUCTION_FAULTS) as error:
         raise Rejected(f"prism.yaml is not valid YAML: {str(error).splitlines()[0][:200]}") from None
     if not isinstance(manifest, dict):
         raise Rejected("prism.yaml must contain a mapping")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from chalicelib.kernel.values import frozen
 
-from .inspection import dotted, parse
+from .inspection import dotted, dumped, parse
 from .project import Project
 
 SHINGLE_TOKENS = 5
@@ -186,7 +186,7 @@ def unpack(raw: bytes) -> Print:
 
 def _of_file(path: str, text: str, tree: ast.Module) -> Part:
     """One file's traits; its own path is a trait of structure, not of its content."""
-    dump = hashlib.sha256(ast.dump(tree, annotate_fields=False).encode("utf-8", "replace")).hexdigest()
+    dump = hashlib.sha256(dumped(path, tree).encode("utf-8", "replace")).hexdigest()
     name = path.rsplit("/", 1)[-1]
     features = {f"path:{name}", "ext:.py", f"dump:{dump[:16]}", *_entry_traits(tree)}
     features |= {f"import:{root}" for root in _import_roots(tree)}

@@ -109,11 +109,19 @@ GUARDS = [
         '    if False:\n        raise Rejected("forbidden imports',
         "review",
     ),
+    prism("inspection", "endless numbers", "    except ValueError:\n", "    except IndexError:\n", "review"),
     prism("inspection", "shadows", 'if path.endswith(part + ".py"):', "if False:", "review"),
     prism("inspection", "calls", "if name in FORBIDDEN_CALLS:", "if False:", "review"),
     prism("inspection", "attributes", "if node.attr in FORBIDDEN_ATTRIBUTES:", "if False:", "review"),
     prism("inspection", "paths", "if path == forbidden or path.startswith(", "if False and path.startswith(", "review"),
     prism("project", "aliases", "if self.check_event(yaml.AliasEvent):", "if False:", "review"),
+    prism("project", "half characters", 'node.value.encode("utf-8")', "pass", "review"),
+    prism(
+        "project", "tags that lie", "except (yaml.YAMLError, *_CONSTRUCTION_FAULTS)", "except yaml.YAMLError", "review"
+    ),
+    prism(
+        "project", "a Python entrypoint", "if project.entrypoint not in project.python_files:", "if False:", "review"
+    ),
     prism("project", "depth", "if self.depth > MAX_DEPTH:", "if False:", "review"),
     prism(
         "project",
