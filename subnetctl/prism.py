@@ -14,7 +14,7 @@ import typer
 from chalicelib.kernel import clock
 from chalicelib.prism import archive, inspection, project, store, store_families, tasks_claim, tasks_finish
 from chalicelib.prism.archive import Rejected
-from chalicelib.prism.contracts import COMPLETED, HELD, PENDING, RUNNING, PrismSettings, Resolution
+from chalicelib.prism.contracts import COMPLETED, HELD, MAX_ERROR, PENDING, RUNNING, HoldQuery, PrismSettings, Resolution
 
 from . import clients, cloud, terminal, wallets
 
@@ -142,10 +142,14 @@ def holds(
     status: Annotated[str, typer.Option(help="pending, resolved or rejected; empty: all.")] = PENDING,
 ) -> None:
     """Attributions that wait for a decision."""
+    try:
+        query = HoldQuery.model_validate({"status": status or None})
+    except ValueError:
+        terminal.refuse("--status is pending, resolved or rejected, or empty for all", code="unknown_status")
     cloud.connect()
     found = [
         dataclasses.asdict(hold) | {"created_at": clock.stamp(hold.created_at)}
-        for hold in store_families.holds(status or None, 100)
+        for hold in store_families.holds(query.status, query.limit)
     ]
     terminal.rows(found, ("id", "submission_id", "status", "confidence", "reason", "created_at"))
 
@@ -171,6 +175,8 @@ def resolve(
             }
         )
     except ValueError:
+        if reason and len(reason) > MAX_ERROR:
+            terminal.refuse(f"--reason has more than {MAX_ERROR} characters", code="reason_too_long")
         terminal.refuse("--architecture or --training is none of the known actions", code="unknown_action")
     cloud.connect()
     outcome = tasks_finish.resolve(hold_id, decision)

@@ -64,6 +64,9 @@ def test_an_operator_lists_and_resolves_holds(prism: Prism, run: Run) -> None:
         return run("resolve", waiting[submission_id], "--architecture", *words)
 
     assert code(resolve(first, "hold")[2]) == "unknown_action"
+    assert code(resolve(first, "reject", "--reason", "x" * 2001)[2]) == "reason_too_long"
+    status, found, words = run("holds", "--status", "all")
+    assert (status, found, code(words)) == (1, None, "unknown_status")
     assert code(resolve(first, "existing", "--architecture-id", "nobody")[2]) == "architecture_not_found"
     status, outcome, _ = resolve(first, "new", "--training", "new")
     assert (status, outcome["accepted_architecture"], outcome["accepted_training"]) == (0, True, True)
