@@ -52,6 +52,29 @@ def test_a_family_tells_whose_it_was(page: Page, base_url: str, busy: dict[str, 
     assert ALICE.hotkey in page.evaluate("document.querySelector('.history .copy').title")
 
 
+def test_what_others_wrote_neither_widens_the_page_nor_turns_its_text_around(
+    page: Page, base_url: str, busy: dict[str, str], prism: Prism
+) -> None:
+    endless = "x" * 1900 + "\u202etxt"
+    second = prism.processed(two_parts(model(5), recipe(5), family=UNKNOWN), CAROL)["id"]
+    holds, family = (
+        {hold["submission_id"]: hold["id"] for hold in prism.holds()},
+        prism.get("/v1/architectures")[0]["id"],
+    )
+    assert prism.resolve(holds[busy["held"]], "transfer", architecture_id=family, reason=endless).status == 200
+    assert prism.resolve(holds[second], "reject", reason=endless).status == 200
+    page.open(f"{base_url}/prism/dashboard")
+    page.wait_for(READY)
+    page.evaluate("document.querySelector('.tree summary').click()")
+    page.evaluate(
+        f"document.querySelector('#submission').value = '{second}'; document.querySelector('#lookup').requestSubmit()"
+    )
+    page.wait_for("document.querySelectorAll('.history .told').length && document.querySelector('#timeline .told')")
+    assert page.flaws("prism-endless") == []
+    assert len(page.text(".history .told")) < 400
+    assert page.evaluate("getComputedStyle(document.querySelector('#timeline .told')).unicodeBidi") == "isolate"
+
+
 def test_an_operator_resolves_a_hold_with_a_token_that_no_storage_keeps(
     page: Page, base_url: str, prism: Prism, busy: dict[str, str]
 ) -> None:

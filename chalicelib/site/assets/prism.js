@@ -17,6 +17,16 @@ function opener(id) {
   return el("button", { class: "plain", type: "button", onclick: () => show(id) }, `${id.slice(0, 8)}…`);
 }
 
+/** What others wrote, at a length that leaves room for the rest; the whole of it on hover. */
+function told(text) {
+  return el("span", { class: "quiet told", title: text }, text.length > 300 ? `${text.slice(0, 300)}…` : text);
+}
+
+/** A list that ends at `most` may have been cut there. */
+function count(rows, most = 50) {
+  return rows.length < most ? rows.length : `${most} or more`;
+}
+
 function status(text) {
   return badge(text, KIND[text] ?? "");
 }
@@ -55,7 +65,7 @@ function past(id) {
 function event(found) {
   const owners = found.from_hotkey ? [key(found.from_hotkey), el("span", {}, "→"), key(found.to_hotkey)] : [key(found.to_hotkey)];
   return el("li", {}, el("div", { class: "row" }, badge(`${found.scope} ${found.event}`, found.event === "transferred" ? "warn" : "good"),
-    owners, opener(found.submission_id), el("span", { class: "quiet" }, found.reason), el("span", { class: "quiet" }, when(found.at))));
+    owners, opener(found.submission_id), told(found.reason), el("span", { class: "quiet" }, when(found.at))));
 }
 
 async function refresh() {
@@ -64,7 +74,7 @@ async function refresh() {
   ]);
   entries = board.entries;
   const ends = new Date((epoch.epoch_id + 1) * epoch.epoch_seconds * 1000);
-  fill("#figures", figures({ Epoch: epoch.epoch_id, "Epoch ends": ends.toLocaleTimeString(), Completed: entries.length, Families: families.length }));
+  fill("#figures", figures({ Epoch: epoch.epoch_id, "Epoch ends": ends.toLocaleTimeString(), Completed: count(entries), Families: count(families) }));
   fill("#board", table({ caption: "Completed submissions, the best first", columns, rows: entries, empty: "Nothing has completed in this epoch yet." }),
     el("div", { class: "tools" }, csvButton("prism-leaderboard.csv", columns, () => entries)));
   fill("#families", families.length
@@ -84,7 +94,7 @@ async function show(id) {
       el("ol", { class: "timeline" }, way.map((step) => el("li", {}, status(step.status), el("span", { class: "quiet small" }, when(step.at))))),
       figures({ Score: number(found.final_score), Architecture: number(found.q_arch), Recipe: number(found.q_recipe), Epoch: found.epoch_id }),
       el("p", {}, "Submitted by ", key(found.hotkey), " ", when(found.created_at)),
-      found.error ? el("p", {}, `Reason: ${found.error}`) : "");
+      found.error ? el("p", {}, "Reason: ", el("span", { class: "told" }, found.error)) : "");
   } catch (error) {
     fill("#timeline", el("p", { class: "empty" }, error.message));
   }
