@@ -20,13 +20,18 @@ def busy(prism: Prism) -> dict[str, str]:
     return {"done": done, "held": held}
 
 
-def test_it_shows_the_board_the_tree_and_a_submission_s_way(page: Page, base_url: str, busy: dict[str, str]) -> None:
+def test_it_shows_the_board_the_tree_and_a_submission_s_way(
+    page: Page, base_url: str, busy: dict[str, str], prism: Prism
+) -> None:
     page.complaints.clear()
     page.open(f"{base_url}/prism/dashboard")
     page.wait_for(READY)
     assert page.evaluate("document.querySelectorAll('#board tbody tr').length") == 1
     assert page.evaluate("document.querySelectorAll('.tree > li').length") == 1
     assert "current best" in page.text("#families")
+    found = prism.get("/v1/architectures") + prism.get("/v1/training-variants")  # what a manifest or a decision names
+    titles = page.evaluate("[...document.querySelectorAll('.tree .copy')].map((button) => button.title)")
+    assert {one["id"] for one in found} <= set(titles)
     assert page.bytes_loaded() < 100_000
 
     page.evaluate(

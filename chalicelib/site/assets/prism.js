@@ -31,16 +31,21 @@ function status(text) {
   return badge(text, KIND[text] ?? "");
 }
 
+/** The id that manifests and decisions on holds refer to. */
+function named(id) {
+  return el("span", { class: "quiet small" }, "id ", key(id));
+}
+
 /** A family and, below it, its training variants. */
 function branch(family, variants) {
   const trained = variants.map((variant) => el("li", {}, el("div", { class: "row" },
     variant.is_current_best ? badge("current best", "good") : badge("variant"),
     key(variant.owner_hotkey), el("span", { class: "number" }, `q ${variant.q_recipe.toFixed(3)}`),
-    el("span", { class: "quiet small" }, when(variant.updated_at)))));
+    el("span", { class: "quiet small" }, when(variant.updated_at)), named(variant.id))));
   return el("li", {}, el("div", { class: "row" },
     el("strong", { class: "mono" }, family.family_hash.slice(0, 10)), el("span", {}, "owned by"), key(family.owner_hotkey),
     el("span", { class: "number" }, `q ${family.q_arch_best.toFixed(3)}`), opener(family.canonical_submission_id),
-    el("span", { class: "quiet small" }, when(family.updated_at))),
+    el("span", { class: "quiet small" }, when(family.updated_at)), named(family.id)),
     trained.length ? el("ul", { "aria-label": "training variants" }, trained) : null, past(family.id));
 }
 
