@@ -14,7 +14,16 @@ import typer
 from chalicelib.kernel import clock
 from chalicelib.prism import archive, inspection, project, store, store_families, tasks_claim, tasks_finish
 from chalicelib.prism.archive import Rejected
-from chalicelib.prism.contracts import COMPLETED, HELD, MAX_ERROR, PENDING, RUNNING, HoldQuery, PrismSettings, Resolution
+from chalicelib.prism.contracts import (
+    COMPLETED,
+    HELD,
+    MAX_ERROR,
+    PENDING,
+    RUNNING,
+    HoldQuery,
+    PrismSettings,
+    Resolution,
+)
 
 from . import clients, cloud, terminal, wallets
 

@@ -36,7 +36,9 @@ class Components:
 
 def of(project: Project) -> Components:
     architecture, training = project.component(project.architecture), project.component(project.training)
-    return Components(component_hash(architecture), component_hash(training), graph(architecture), graph(training))
+    named = component_hash(architecture), graph(architecture)
+    trained = named if training == architecture else (component_hash(training), graph(training))
+    return Components(named[0], trained[0], named[1], trained[1])
 
 
 def component_hash(files: dict[str, str]) -> str:

@@ -101,7 +101,10 @@ GUARDS = [
     ),
     prism("archive", "bytes behind", "if at + _END.size + comment != len(raw):", "if False:", "archive"),
     prism("archive", "checksum", " or zlib.crc32(content) != entry.crc", "", "archive"),
-    prism("inspection", "text screen", "if any(pattern.search(text) for pattern in _SCREEN):", "if False:", "review"),
+    prism("inspection", "amount", "    if any(count > MAX_WORDS for", "    if any(False for", "review"),
+    prism(
+        "inspection", "text screen", "if any(pattern.search(screened) for pattern in _SCREEN):", "if False:", "review"
+    ),
     prism(
         "inspection",
         "imports",
