@@ -11,13 +11,14 @@ from chalicelib.kernel import clock, flows
 from chalicelib.pool import merkle, store_claims, tasks_epochs
 from tests.harness.browser import Page
 from tests.harness.client import Client, over_http, whole_app
-from tests.harness.wallets import wallet
+from tests.harness.wallets import Wallet, wallet
 from tests.pages.test_polling import ROUND
 from tests.pool.world import Pool, add_seeds, at_block, settle
 
 SMALL_ENOUGH = 100_000
 READY = "document.querySelector('#status').dataset.state === 'fresh'"
 LARGE = 2**63 + 12345
+LAST = 2**64 - 1
 
 
 @pytest.fixture
@@ -34,13 +35,17 @@ def pool_url(cloud: None, configure: Callable[..., None], monkeypatch: pytest.Mo
     pool.complete(number, judges)
     pool.verify(judges[0], number)
     settle()
-    records = [tasks_epochs.record(each.hotkey, each.hotkey, LARGE) for each in (author, *judges)]
-    staged, tree = tasks_epochs.stage(1144, merkle.in_order(records))
-    tasks_epochs.write_chunk(staged, 0, tree)
-    assert tasks_epochs.publish(staged)
-    assert store_claims.epochs()[1144] <= clock.now()
+    publish(1144, author, *judges)
     with over_http(built) as url:
         yield url
+
+
+def publish(epoch: int, *paid: Wallet) -> None:
+    records = [tasks_epochs.record(each.hotkey, each.hotkey, LARGE) for each in paid]
+    staged, tree = tasks_epochs.stage(epoch, merkle.in_order(records))
+    tasks_epochs.write_chunk(staged, 0, tree)
+    assert tasks_epochs.publish(staged)
+    assert store_claims.epochs()[epoch] <= clock.now()
 
 
 def open_page(page: Page, url: str) -> Any:
@@ -76,6 +81,16 @@ def test_a_proof_is_verified_in_the_browser_to_the_last_digit(page: Page, pool_u
     assert "the proof holds" in check(page, wallet("author").hotkey)
     assert page.flaws(mount) == []
     assert "No claim for hotkey" in check(page, wallet("nobody").hotkey)
+
+
+@pytest.mark.parametrize("mount", ["pool", "claims"])
+def test_an_epoch_s_number_is_shown_to_the_last_digit(page: Page, pool_url: str, mount: str) -> None:
+    publish(LAST, wallet("b"))
+    open_page(page, f"{pool_url}/{mount}/dashboard")
+
+    assert str(LAST) in page.text("#epochs")
+    assert mount == "pool" or str(LAST) in page.text("#figures")
+    assert "the proof holds" in check(page, wallet("b").hotkey)
 
 
 @pytest.mark.parametrize("mount", ["pool", "claims"])

@@ -1,10 +1,10 @@
-import { figures, fill, getJson, poll } from "./site.js";
-import { claimsSection } from "./proof.js";
+import { figures, fill, poll } from "./site.js";
+import { claimsSection, exactJson } from "./proof.js";
 
 const showEpochs = claimsSection(document.querySelector("#claims"), () => "");
 
 poll(async () => {
-  const health = await getJson("health");
+  const health = await exactJson("health", ["default_epoch"]);
   await showEpochs(health.simulation_enabled);
   fill("#figures", figures({
     "Epochs that can be claimed": health.epochs,

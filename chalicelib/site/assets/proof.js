@@ -31,9 +31,9 @@ export function claimsSection(section, base) {
 
 /** The newest epochs with their metadata; those that are known are not asked for. */
 async function newestEpochs(base, known) {
-  const { epochs } = await getJson(`${base}epochs`);
+  const { epochs } = await exactJson(`${base}epochs`, ["epochs"]);
   return Promise.all(epochs.slice(-SHOWN).reverse().map(async (number) => {
-    if (!known.has(number)) known.set(number, await exactJson(`${base}epoch/${number}`, ["total_units", "claimed_units"]));
+    if (!known.has(number)) known.set(number, await exactJson(`${base}epoch/${number}`, ["epoch", "total_units", "claimed_units"]));
     return known.get(number);
   }));
 }
@@ -75,13 +75,18 @@ function offerEpochs(select, found) {
   fill(select, numbers.map((number) => el("option", { value: number }, number)));
 }
 
-/** An answer whose named integers keep every digit: amounts go up to 2^64, where JavaScript's numbers do not. */
-async function exactJson(path, names) {
+/** An answer whose named integers keep every digit: epochs and amounts go up to 2^64, where JavaScript's numbers do not. */
+export async function exactJson(path, names) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(10000) });
   if (!answer.ok) return getJson(path);
   const text = await answer.text();
-  const exact = (name) => BigInt(text.match(new RegExp(`"${name}":\\s*([0-9]+)`))[1]);
-  return { ...JSON.parse(text), ...Object.fromEntries(names.map((name) => [name, exact(name)])) };
+  const found = JSON.parse(text);
+  const exact = (name) => {
+    const [written] = text.match(new RegExp(`"${name}":\\s*\\[?[0-9,\\s]*`));
+    const numbers = (written.slice(name.length + 2).match(/[0-9]+/g) ?? []).map(BigInt);
+    return Array.isArray(found[name]) ? numbers : (numbers[0] ?? null);
+  };
+  return { ...found, ...Object.fromEntries(names.map((name) => [name, exact(name)])) };
 }
 
 async function check(base, epoch, hotkey) {
