@@ -17,12 +17,14 @@ from . import terminal
 
 _READ = 1 << 16
 _AT_ONCE = 100
+_AMOUNT_DIGITS = len(str(MAX_U64))
 _NAMES = ("hotkey", "recipient_coldkey", "amount_units")
 
 
 def claims(file: Path) -> bytearray:
     """Every claim of a file as a packed record, in order; recipients that are not given are looked up."""
-    with file.open(encoding="utf-8", newline="") as stream:
+    # What spreadsheets save begins with a mark of the encoding, which is no part of the first name.
+    with file.open(encoding="utf-8-sig", newline="") as stream:
         found = merkle.in_order(_records(_rows(stream, is_csv=file.suffix.lower() == ".csv")))
     if not found:
         terminal.refuse(f"{file} holds no claim", code="no_claims")
@@ -31,6 +33,8 @@ def claims(file: Path) -> bytearray:
     for claim, following in pairwise(merkle.unpack(found)):
         if claim.hotkey == following.hotkey:
             terminal.refuse(f"{keys.address(claim.hotkey)} has two claims", code="duplicate_hotkey")
+    if sum(claim.amount for claim in merkle.unpack(found)) > MAX_U64:
+        terminal.refuse("the claims add up to more than 2^64 - 1 units", code="bad_amount")
     return found
 
 
@@ -56,7 +60,7 @@ def _checked(row: Any, number: int) -> tuple[str, str, int]:
             keys.public_key(str(value))
         except keys.BadAddress as error:
             terminal.refuse(f"claim {number}: {name} {value!r}: {error}", code="bad_address")
-    if isinstance(amount, str) and amount.isascii() and amount.isdigit():
+    if isinstance(amount, str) and amount.isascii() and amount.isdigit() and len(amount) <= _AMOUNT_DIGITS:
         amount = int(amount)
     if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MAX_U64:
         terminal.refuse(
@@ -66,12 +70,9 @@ def _checked(row: Any, number: int) -> tuple[str, str, int]:
 
 
 def _rows(stream: TextIO, *, is_csv: bool) -> Iterator[Any]:
-    if is_csv:
-        yield from csv.DictReader(stream)
-        return
     try:
-        yield from _json_rows(stream)
-    except ValueError as error:
+        yield from csv.DictReader(stream) if is_csv else _json_rows(stream)
+    except (ValueError, csv.Error) as error:
         terminal.refuse(f"not a claims file: {error}", code="bad_file")
 
 

@@ -203,7 +203,10 @@ v1 = v1 + v2
 
 def read(file: Path | None) -> list[str]:
     """The programs of a file, parted by lines of three dashes; without one, those above."""
-    found = parted(file.read_text("utf-8") if file else _BUILT_IN)
+    try:
+        found = parted(file.read_text("utf-8") if file else _BUILT_IN)
+    except UnicodeDecodeError:
+        terminal.refuse(f"{file} is no UTF-8 text", code="bad_file")
     if not found:
         terminal.refuse(f"{file} holds no program", code="no_programs")
     return found

@@ -56,6 +56,14 @@ def test_seeding_twice_adds_a_dozen_once(run: Run) -> None:
     assert run("seed", "--task-type", "mnist_binary")[1]["added"] >= 12
 
 
+def test_a_file_of_seeds_that_is_no_text_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"\xff\xd8")
+
+    status, _, words = run("seed", "--file", str(tmp_path / "image"))
+    assert status == 1
+    assert "is no UTF-8 text" in words
+
+
 def test_a_file_of_seeds_is_parted_by_dashes_and_checked(run: Run, tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_text("s0 = s1\n---\ns0 = s2\n---\n")
@@ -105,6 +113,18 @@ def test_csv_says_the_same(run: Run, tmp_path: Path) -> None:
     assert run("publish-epoch", "--epoch", "1144", "--claims", file)[1]["root"] == ROOT
 
 
+def test_csv_as_a_spreadsheet_saves_it_says_the_same_or_is_refused(run: Run, tmp_path: Path) -> None:
+    words = ("publish-epoch", "--epoch", "4", "--claims")
+    for tail in (b"\xff\xfe,5\n", b"x" * 200_000 + b",5\n"):
+        (tmp_path / "bad.csv").write_bytes(b"hotkey,amount_units\n" + tail)
+        status, _, said = run(*words, str(tmp_path / "bad.csv"))
+        assert status == 1
+        assert "not a claims file" in said
+    marked = claims_file(tmp_path, f"\ufeffhotkey,amount_units\n{ALICE},5\n", "marked.csv")
+
+    assert run(*words, marked)[1]["total_units"] == 5
+
+
 def test_a_claim_without_a_recipient_pays_the_current_mapping(run: Run, pool: Pool, tmp_path: Path) -> None:
     (a,) = pool.register("a")
     pool.recipient(a, DAVE)
@@ -126,6 +146,8 @@ def test_a_claim_without_a_recipient_pays_the_current_mapping(run: Run, pool: Po
         [{"hotkey": ALICE[:-1], "amount_units": 1}],
         [{"hotkey": ALICE, "recipient_coldkey": "x", "amount_units": 1}],
         [{"hotkey": ALICE, "amount_units": 1}] * 2,
+        [{"hotkey": key, "amount_units": 2**63} for key in (ALICE, BOB)],
+        [{"hotkey": ALICE, "amount_units": "9" * 5000}],
         [5],
         "nonsense",
         '{"claims": [{"hotkey": ',
