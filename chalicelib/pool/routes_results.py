@@ -11,12 +11,12 @@ from chalicelib.kernel.http import problem
 from chalicelib.kernel.tables import until_decided
 
 from . import consensus, domain, store_results
-from .contracts import PoolSettings, Result, Results, ResultsQuery, SotaQuery
+from .contracts import MAX_ID, PoolSettings, Result, Results, ResultsQuery, SotaQuery
 from .contracts_records import Algorithm, Sota
 from .routes_auth import Caller, api, reading, submitting
 from .routes_tasks import start_round
 
-_RESULT_ID = re.compile(r"[0-9]{1,12}")
+_RESULT_ID = re.compile(r"-?[0-9]+")
 
 
 @api.get("/api/v1/results", auth=reading)
@@ -76,14 +76,20 @@ def verify(result_id: str, caller: Caller) -> dict[str, Any]:
     """Confirm a completed result; the first to do so counts."""
     if not _RESULT_ID.fullmatch(result_id):
         raise Invalid([problem("int_parsing", ["path", "result_id"], "Input should be an integer")])
+    if result_id.startswith("-") or len(result_id) > len(str(MAX_ID)):
+        raise _unknown()
     return until_decided(lambda: _verify(int(result_id), caller))
+
+
+def _unknown() -> NotFound:
+    return NotFound("Result not found", code="result_not_found")
 
 
 def _verify(number: int, caller: Caller) -> dict[str, Any]:
     settings, now = PoolSettings.current(), clock.now()
     algorithm, text, state, sotas = store_results.program(number)
     if algorithm is None or algorithm.origin == "seed":
-        raise NotFound("Result not found", code="result_not_found")
+        raise _unknown()
     domain.check_verifier(caller.miner, algorithm, state, settings)
     assert state is not None
     if state.status == "verified":

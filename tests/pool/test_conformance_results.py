@@ -29,7 +29,8 @@ def test_67_68_only_a_completed_result_is_verified(pool: Pool) -> None:
     number = pool.candidate(author)
 
     assert told(pool.verify(b, number)) == (400, "Result is not completed")
-    assert told(pool.verify(b, 999999)) == (404, "Result not found")
+    for unknown in (999999, -1, 0, 10**40):
+        assert told(pool.verify(b, unknown)) == (404, "Result not found")
     assert pool.verify(b, "abc").status == 422
     assert told(pool.verify(b, pool.seeds[0])) == (404, "Result not found")
 
