@@ -248,7 +248,7 @@ class Program(Contract):
 
 
 class Parent(Program):
-    """A program to evolve from; its score where it is known."""
+    """A program to evolve from; its score where it is known, and the caller can no longer be asked for it."""
 
     score: float | None
 

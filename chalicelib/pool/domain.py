@@ -152,6 +152,11 @@ def filling_seeds(board: Board, miner: Miner, taken: int, count: int, *, secret:
     return fresh[: count - taken]
 
 
+def yet_to_judge(board: Board, miner: Miner) -> frozenset[int]:
+    """Seeds whose score a miner must not learn: it may be asked for them, and would be credited for repeating it."""
+    return frozenset(seed.id for seed in board.seeds if seed.id not in miner.seeds_done)
+
+
 def parents_to_offer(board: Board, count: int, *, secret: bytes) -> list[Seed]:
     """Half the best known, half any, so that evolution neither forgets nor narrows."""
     pool = {seed.id: seed for seed in (*board.seeds, *board.elites)}

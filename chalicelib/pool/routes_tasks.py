@@ -56,6 +56,7 @@ class Offer:
     parents: Sequence[Seed] = ()
     gossip: Sequence[int] = ()
     budget: int = 0
+    hidden: frozenset[int] = frozenset()
 
     @property
     def input_dim(self) -> int:
@@ -144,6 +145,7 @@ def _lease_offer(miner: Miner, asked: LeaseRequest, task: str, asking_now: Askin
         seeds=domain.filling_seeds(board, miner, len(candidates), wanted, secret=secret),
         parents=domain.parents_to_offer(board, parents, secret=secret),
         budget=domain.evolve_budget(board, miner, settings),
+        hidden=domain.yet_to_judge(board, miner),
     )
 
 
@@ -163,7 +165,7 @@ def _lease_answer(found: Assignment, offer: Offer, texts: dict[int, str]) -> Lea
         evolve_budget=offer.budget,
         evaluate_algorithms=_programs((*offer.candidates, *offer.seeds), texts),
         seed_algorithms=[
-            Parent(**program.model_dump(), score=parent.score)
+            Parent(**program.model_dump(), score=None if parent.id in offer.hidden else parent.score)
             for program, parent in zip(_programs(offer.parents, texts), offer.parents, strict=True)
         ],
         gossip=Gossip(task_type=found.task_type, algorithm_ids=list(offer.gossip)),

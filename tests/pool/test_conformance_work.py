@@ -10,7 +10,7 @@ import app as app_module
 from chalicelib.pool import store_results, store_work, tasks
 from tests.harness.client import Client
 from tests.harness.race import all_at_once
-from tests.harness.wallets import wallet
+from tests.harness.wallets import Wallet, wallet
 from tests.pool.world import (
     ASK,
     LEASE,
@@ -173,6 +173,28 @@ def test_50_51_the_body_s_address_is_the_signer_s(pool: Pool) -> None:
     refused = pool.submit_lease(a, lease["lease_id"], public_address=address("b"), **extra)
     assert told(refused) == (401, "public_address does not match X-Key")
     assert pool.submit_lease(a, lease["lease_id"], public_address=a.hotkey, **extra).status == 200
+
+
+def test_51_the_body_s_address_counts_however_its_name_is_spelled(pool: Pool) -> None:
+    (a,) = pool.register("a")
+    body = b'{"public\\u005faddress": "%s"}' % address("b").encode()
+
+    refused = pool.post("/api/v1/miners/register", a, body)
+    assert told(refused) == (401, "public_address does not match X-Key")
+
+
+def test_the_score_of_a_seed_is_shown_to_those_who_have_judged_it(pool: Pool) -> None:
+    *judges, late = pool.register("a", "b", "c", "late")
+    for judge in judges:
+        lease = pool.lease(judge, eval_batch_size=32)
+        entries = [{"algorithm_id": entry["id"], "score": 0.75} for entry in lease["evaluate_algorithms"]]
+        assert pool.submit_lease(judge, lease["lease_id"], evaluations=entries).status == 200
+
+    def shown(signer: Wallet) -> set[float | None]:
+        return {entry["score"] for entry in pool.lease(signer, seed_batch_size=32)["seed_algorithms"]}
+
+    assert shown(judges[0]) == {0.75}
+    assert shown(late) == {None}
 
 
 def test_52_53_the_same_program_comes_in_once(pool: Pool) -> None:
