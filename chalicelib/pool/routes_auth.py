@@ -144,7 +144,7 @@ def _record(hotkey: str, token: str, *, guarded: bool, is_mutation: bool) -> tup
 
 def _check_public_address(request: Request, hotkey: str) -> None:
     """Older clients repeat their address in the body; an unreadable body is for the route to refuse."""
-    if b'"public_address"' not in request.body:
+    if b"public_address" not in request.body and b"\\u" not in request.body:
         return
     try:
         body = request.json
