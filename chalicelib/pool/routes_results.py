@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from chalicelib.kernel import clock
 from chalicelib.kernel.errors import Invalid, NotFound
 from chalicelib.kernel.http import problem
 from chalicelib.kernel.tables import until_decided
+from chalicelib.kernel.wire import Item
 
 from . import consensus, domain, store_results
 from .contracts import MAX_ID, PoolSettings, Result, Results, ResultsQuery, SotaQuery
@@ -16,17 +19,29 @@ from .contracts_records import Algorithm, Sota
 from .routes_auth import Caller, api, reading, submitting
 from .routes_tasks import start_round
 
+_MOST_BYTES = 5 * 1024 * 1024  # of programs in an answer: Lambda's has at most 6 MB
 _RESULT_ID = re.compile(r"-?[0-9]+")
 
 
 @api.get("/api/v1/results", auth=reading)
 def results(query: ResultsQuery) -> Results:
-    """Verified results, the best first."""
-    rows = [_result(item) for item in store_results.results(query.task_type, query.limit, query.min_score)]
+    """Verified results, the best first; fewer than asked for where long programs would not fit into one answer."""
+    found = store_results.results(query.task_type, query.limit, query.min_score)
+    rows = [_result(item) for item in _that_fit(found)]
     return Results(results=rows, count=len(rows))
 
 
-def _result(item: dict[str, Any]) -> Result:
+def _that_fit(items: Iterable[Item]) -> Iterator[Item]:
+    """Counted as they are sent: quoted in our JSON, which Lambda quotes once more."""
+    left = _MOST_BYTES
+    for item in items:
+        left -= len(json.dumps(json.dumps(item["dsl"])))
+        if left < 0:
+            return
+        yield item
+
+
+def _result(item: Item) -> Result:
     return Result(
         result_id=item["id"],
         algorithm_id=item["id"],

@@ -31,6 +31,7 @@ GUARDS = [
     pool("domain", "a held place is held", '    if own and float(own["until"]) > now:\n', "    if False:\n", _WORK),
     pool("domain", "fill while there is little", "if len(board.candidates) >= count:", "if False:", "consensus"),
     pool("domain", "a seed once", "if seed.id not in miner.seeds_done]", "]", _WORK),
+    pool("routes_results", "answers that Lambda takes", "        if left < 0:\n", "        if False:\n", "budgets"),
     pool("routes_tasks", "scores to repeat", "None if parent.id in offer.hidden else parent.score", "parent.score", _WORK),
     pool("domain", "open programs of one miner", "own < settings.max_open_candidates and ", "", "clients"),
     pool("domain", "backlog", " and len(board.candidates) <= settings.max_backlog)", ")", "clients"),

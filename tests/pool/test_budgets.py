@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from chalicelib.pool import store, store_work
+from chalicelib.pool.contracts import MAX_GENOME_BYTES
 from tests.harness.budget import Spent, counted
 from tests.harness.client import Reply
 from tests.harness.cloud import stock
@@ -64,17 +66,28 @@ def test_reads_are_one_round_trip_or_two(pool: Pool) -> None:
     assert {path: spent(lambda path=path: pool.get(path, miner)).total for path in signed} == signed  # type: ignore[misc] # as above
 
 
-def fill(count: int) -> None:
+def fill(count: int, text: str = "s0 = s1") -> None:
     """Verified results, as if all of it were long ago."""
     rows = (
         {
-            "pk": "RESULTS#ALL", "sk": f"{10**15 // 2 + number:016d}#{number:012d}", "id": number, "dsl": "s0 = s1",
+            "pk": "RESULTS#ALL", "sk": f"{10**15 // 2 + number:016d}#{number:012d}", "id": number, "dsl": text,
             "task_type": TASK, "input_dim": 16, "score": 0.5, "author": "x", "parents": [], "evaluations": 3,
             "window": 0, "completed_at": 1.0, "verified_at": 1.0, "verified_by": "y",
         }
         for number in range(count)
     )  # fmt: skip
     stock(store.table, rows)
+
+
+def test_long_programs_never_make_an_answer_that_lambda_refuses(pool: Pool) -> None:
+    (miner,) = pool.register("a")
+    fill(200, text='"' * MAX_GENOME_BYTES)
+
+    most = pool.get("/api/v1/results?limit=200", miner)
+    assert most.status == 200
+    assert 50 < most.json["count"] == len(most.json["results"]) < 200
+    assert len(json.dumps(most.body.decode())) < 6 * 1024 * 1024
+    assert pool.get("/api/v1/results", miner).json["count"] == 50
 
 
 def day(pool: Pool, number: int) -> dict[str, tuple[int, float]]:
