@@ -217,7 +217,7 @@ def _batch_offer(miner: Miner, kind: str | None, asking_now: Asking) -> Offer:
     if kind != "evaluate":
         for task, board in boards.items():
             parents = domain.parents_to_offer(board, settings.evolve_seed_count, secret=asking_now.secret)
-            if parents and len(board.candidates) <= settings.max_backlog:
+            if parents and domain.evolve_budget(board, miner, settings):
                 return Offer("evolve", task, parents=parents)
     raise domain.no_tasks()
 

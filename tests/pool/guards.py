@@ -34,6 +34,8 @@ GUARDS = [
     pool("routes_results", "answers that Lambda takes", "        if left < 0:\n", "        if False:\n", "budgets"),
     pool("routes_tasks", "scores to repeat", "None if parent.id in offer.hidden else parent.score", "parent.score", _WORK),
     pool("domain", "open programs of one miner", "own < settings.max_open_candidates and ", "", "clients"),
+    pool("routes_tasks", "floods by batches", "if parents and domain.evolve_budget(board, miner, settings):", "if parents:",
+         "clients"),
     pool("domain", "backlog", " and len(board.candidates) <= settings.max_backlog)", ")", "clients"),
     pool("domain", "own gossip", ' or entry["by"] == miner', "", "consensus"),
     pool("domain", "old gossip", 'entry["window"] not in {window, window - 1}', "False", "consensus"),

@@ -12,7 +12,7 @@ from chalicelib.pool import store
 from tests.harness.client import Reply
 from tests.harness.wallets import Wallet, wallet
 from tests.pool.test_claims import ALICE, publish
-from tests.pool.world import NOW, Configure, Pool, program, settle, told
+from tests.pool.world import ASK, NOW, Configure, Pool, program, settle, told
 
 
 class PoolApiClient:
@@ -262,10 +262,12 @@ def test_only_the_subnet_s_hotkeys_register_where_it_is_asked(pool: Pool, config
 
 def test_a_flood_of_programs_ends_a_miner_s_budget(pool: Pool, configure: Configure) -> None:
     configure(MAX_OPEN_CANDIDATES="2")
-    (miner,) = pool.register("miner")
+    miner, other = pool.register("miner", "other")
     for number in (1, 2):
         pool.candidate(miner, number)
 
+    assert told(pool.post(ASK, miner, {"task_type": "evolve"})) == (404, "No tasks available")
+    assert pool.batch(other, "evolve")["algorithms"]
     lease = pool.lease(miner)
     assert lease["evolve_budget"] == 0
     body = {"evolutions": [{"parent_algorithm_ids": [], "algorithm_dsl": program(9)}]}
