@@ -192,19 +192,29 @@ def _lease(base: str, signer: wallets.Hotkey, judge: pool_miner.Scorer, task_typ
     if reply.status == _NONE:
         return None
     lease = reply.expected()
+    path = f"/api/v1/tasks/{lease['lease_id']}/submit_lease"
+    try:
+        body = _worked(lease, judge)
+    except (typer.Exit, KeyboardInterrupt):
+        _post(base, path, signer)  # handed in empty: the next run need not wait until it expires
+        raise
+    answer: dict[str, Any] = _post(base, path, signer, body).expected()
+    return answer
+
+
+def _worked(lease: dict[str, Any], judge: pool_miner.Scorer) -> dict[str, Any]:
+    """What is handed in for a lease."""
     scored: dict[int, float] = {}
     with terminal.progress("evaluating", len(lease["evaluate_algorithms"])) as advance:
         for entry in lease["evaluate_algorithms"]:
             scored[entry["id"]] = judge(entry["algorithm_dsl"], entry["input_dim"])
             advance(1)
     evolutions = _evolved(lease, judge) if lease["evolve_budget"] else []
-    body = {
+    return {
         "evaluations": [{"algorithm_id": number, "score": found} for number, found in scored.items()],
         "evolutions": evolutions,
         "iterations": len(scored) + len(evolutions),
     }
-    answer: dict[str, Any] = _post(base, f"/api/v1/tasks/{lease['lease_id']}/submit_lease", signer, body).expected()
-    return answer
 
 
 def _evolved(lease: dict[str, Any], judge: pool_miner.Scorer) -> list[dict[str, Any]]:

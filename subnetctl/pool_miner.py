@@ -48,13 +48,20 @@ def from_command(command: str) -> Scorer:
     words = shlex.split(command)
 
     def run(text: str, _input_dim: int) -> float:
-        done = subprocess.run(  # noqa: S603 - the operator's own command
-            words, input=text, capture_output=True, text=True, timeout=_SCORER_SECONDS, check=False
-        )
         try:
-            return float(done.stdout)
+            done = subprocess.run(  # noqa: S603 - the operator's own command
+                words, input=text, capture_output=True, text=True, timeout=_SCORER_SECONDS, check=False
+            )
+            found = float(done.stdout)
+        except subprocess.TimeoutExpired:
+            terminal.refuse(f"the scorer took longer than {_SCORER_SECONDS} seconds", code="bad_scorer")
+        except OSError as error:
+            terminal.refuse(f"the scorer does not start: {error}", code="bad_scorer")
         except ValueError:
-            terminal.refuse(f"the scorer printed {done.stdout[:80]!r}, not a number", code="bad_scorer")
+            found = math.nan
+        if not 0 <= found <= 1:
+            terminal.refuse(f"the scorer printed {done.stdout[:80]!r}, not a score from 0 to 1", code="bad_scorer")
+        return found
 
     return run
 

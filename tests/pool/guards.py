@@ -176,6 +176,8 @@ GUARDS = [
          "    if True:\n", "faults"),
     pool("tasks_epochs", "banned miners are not paid", " if not miner.banned}", "}", "faults"),
     commands("pool_epochs", "one claim per hotkey", "if claim.hotkey == following.hotkey:", "if False:", "commands"),
+    commands("pool_miner", "scores that are none", "if not 0 <= found <= 1:", "if False:", "commands"),
+    commands("pool", "a lease that fails is handed in", "        _post(base, path, signer)  #", "        pass  #", "commands"),
     commands("pool_epochs", "totals", "if sum(claim.amount for claim in merkle.unpack(found)) > MAX_U64:", "if False:",
              "commands"),
     commands("pool_epochs", "bytes of a spreadsheet", "except (ValueError, csv.Error) as error:", "except KeyError as error:",

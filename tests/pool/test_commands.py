@@ -191,6 +191,25 @@ def test_three_miners_work_agree_and_claim(
     assert run("claim", "--address", BOB, "--epoch", "1144", "--url", f"{url}/claims")[1]["amount_units"] == 1
 
 
+def test_a_scorer_that_fails_leaves_its_miner_free(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch, freeze: Callable[[float], None]
+) -> None:
+    freeze(time.time())
+    monkeypatch.setattr(pool_miner, "_SCORER_SECONDS", 0.3)
+    words = ["work", "--wallet-name", "dev", "--hotkey", "alice", "--wallet-path", str(WALLETS), "--url", url]
+
+    for scorer, said in (
+        ("echo 7", "not a score from 0 to 1"),
+        ("echo nan", "not a score from 0 to 1"),
+        ("true", "not a score from 0 to 1"),
+        ("sleep 9", "longer than"),
+        ("/no/such/scorer", "does not start"),
+    ):
+        status, _, told = run(*words, "--scorer", scorer)
+        assert (status, said in told) == (1, True), told
+    assert run(*words, "--scorer", "echo 0.75")[1]["evaluations"] == 8
+
+
 def test_bans_and_vetoes_are_the_operator_s(run: Run, pool: Pool) -> None:
     (a,) = pool.register("a")
 
