@@ -13,6 +13,7 @@ import pytest
 
 import app as app_module
 from chalicelib.pool import merkle, tasks_epochs
+from subnetctl import pool as pool_commands
 from subnetctl import pool_epochs, pool_miner, pool_programs
 from tests.harness import command
 from tests.harness.client import over_http
@@ -196,6 +197,7 @@ def test_a_scorer_that_fails_leaves_its_miner_free(
 ) -> None:
     freeze(time.time())
     monkeypatch.setattr(pool_miner, "_SCORER_SECONDS", 0.3)
+    monkeypatch.setattr(pool_commands, "_PAUSE_SECONDS", -1)  # no pause of that length: a miner that waits fails
     words = ["work", "--wallet-name", "dev", "--hotkey", "alice", "--wallet-path", str(WALLETS), "--url", url]
 
     for scorer, said in (
