@@ -14,7 +14,7 @@ import typer
 from chalicelib.experts import domain, store, tasks_publishing, tasks_rounds
 from chalicelib.experts.contracts import ExpertsSettings
 from chalicelib.experts.tensors import BrokenFile
-from chalicelib.kernel import chain, flows, tokens
+from chalicelib.kernel import chain, flows, keys, tokens
 from chalicelib.kernel.settings import KernelSettings
 
 from . import clients, cloud, experts_transfer, terminal, wallets
@@ -28,6 +28,7 @@ Token = Annotated[str | None, typer.Option(help="Bearer token; default: BZ_AUTH_
 _PUBLISH = "experts-publish"
 _TOKEN_BYTES = 24
 _DAY = 24 * 3600
+_MOST_DAYS = 36500
 
 
 @app.command()
@@ -148,8 +149,10 @@ def download(
     bearer: Token = None,
 ) -> None:
     """Fetch a group's slice: in parallel, resumable, checked against its hash before it gets its name."""
+    if address is not None:
+        _check_hotkey(address)
     caller = address or wallets.load(wallet_name, hotkey, wallet_path).address
-    experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token())
+    experts = clients.Experts(cloud.api_url(url, "experts"), _token(bearer))
     found = experts_transfer.download(experts, group, caller, content, out, keep_envelope=keep_envelope)
     terminal.result(
         found, human=f"{found['model_version']} of block {found['block_number']}: {out} ({found['bytes']} bytes)"
@@ -169,7 +172,7 @@ def submit(
 ) -> None:
     """Hand in a checkpoint, signed by the wallet."""
     signer = wallets.load(wallet_name, hotkey, wallet_path)
-    experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token(), signer)
+    experts = clients.Experts(cloud.api_url(url, "experts"), _token(bearer), signer)
     named = experts.health()["current_block"] if block is None else block
     answer = experts.submit(group, checkpoint_url, named)
     blocks = answer["evaluation_eta_blocks"]
@@ -183,7 +186,7 @@ def status(
     bearer: Token = None,
 ) -> None:
     """What became of a submission."""
-    experts = clients.Experts(cloud.api_url(url, "experts"), bearer or _configured_token())
+    experts = clients.Experts(cloud.api_url(url, "experts"), _token(bearer))
     answer = experts.submission(submission_id)
     reason = f": {answer['reason']}" if answer["reason"] else ""
     score = f", score {answer['score']:.6g}" if answer["score"] is not None else ""
@@ -232,6 +235,10 @@ def token_create(
 ) -> None:
     """Print a new token once."""
     cloud.connect()
+    if hotkey is not None:
+        _check_hotkey(hotkey)
+    if days is not None and not 0 < days <= _MOST_DAYS:
+        terminal.refuse(f"--days is above 0 and at most {_MOST_DAYS}", code="bad_field")
     made = secrets.token_urlsafe(_TOKEN_BYTES)
     expires = None if days is None else time.time() + days * _DAY
     store.register_token(tokens.digest(made), hotkey, expires)
@@ -247,8 +254,17 @@ def token_revoke(value: Annotated[str, typer.Argument(help="The token itself.")]
     terminal.result({"revoked": hashlib.sha256(value.encode()).hexdigest()[:12]}, human="revoked")
 
 
-def _configured_token() -> str:
-    found = ExpertsSettings.current().bz_auth_token
+def _check_hotkey(text: str) -> None:
+    try:
+        keys.public_key(text)
+    except keys.BadAddress as error:
+        terminal.refuse(f"{text} is not an SS58 address of this network: {error}", code="bad_hotkey")
+
+
+def _token(given: str | None) -> str:
+    found = (given,) if given else ExpertsSettings.current().bz_auth_token
     if not found:
         terminal.refuse("which token? Give --bearer, or set BZ_AUTH_TOKEN", code="no_token")
+    if not (found[0].isascii() and found[0].isprintable()):
+        terminal.refuse("a token is printable ASCII", code="bad_token")
     return found[0]

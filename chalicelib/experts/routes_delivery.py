@@ -214,7 +214,7 @@ def hotkey_of(text: str) -> str:
     try:
         keys.public_key(text)
     except keys.BadAddress as error:
-        raise Malformed(f"The hotkey is {error}", code="bad_hotkey") from None
+        raise Malformed(f"The hotkey does not count: {error}", code="bad_hotkey") from None
     return text
 
 

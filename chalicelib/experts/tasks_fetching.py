@@ -72,13 +72,18 @@ class Deadline:
     def left(self) -> float:
         left = self.seconds - self.elapsed()
         if left <= 0:
-            raise Unacceptable("too_slow", f"the checkpoint did not arrive within {self.seconds:g} seconds")
+            text = f"the checkpoint did not arrive within {self.seconds:g} seconds: put it on a faster host"
+            raise Unacceptable("too_slow", text)
         return max(left, _SHORTEST_WAIT)
 
     def check_speed(self, received: int) -> None:
         elapsed = self.elapsed()
         if elapsed > _GRACE_SECONDS and received / elapsed < self.slowest:
-            raise Unacceptable("too_slow", f"{received} bytes in {elapsed:.0f} seconds")
+            text = (
+                f"too slow: {received} bytes in {elapsed:.0f} seconds; at least {self.slowest:.0f} a second are wanted:"
+                " put the file on a faster host"
+            )
+            raise Unacceptable("too_slow", text)
 
 
 @dataclass
@@ -179,18 +184,22 @@ def asked(connection: socket.socket, target: Target, deadline: Deadline) -> Repl
         while b"\r\n\r\n" not in received:
             left = until - deadline.elapsed()
             if left <= 0:
-                raise Unacceptable("too_slow", f"no answer within {wait:g} seconds")
+                raise _silent(wait)
             connection.settimeout(min(left, deadline.left()))
             chunk = connection.recv(_CHUNK)
             received += chunk
             if not chunk or (len(received) > _LARGEST_HEAD and b"\r\n\r\n" not in received[:_LARGEST_HEAD]):
                 raise Unacceptable("bad_answer", "the server's answer is no HTTP")
     except TimeoutError:
-        raise Unacceptable("too_slow", f"no answer within {wait:g} seconds") from None
+        raise _silent(wait) from None
     except OSError as error:
         raise HostUnavailable(f"{target.host}: {error}") from None
     head, _, start = received.partition(b"\r\n\r\n")
     return _reply(head, start)
+
+
+def _silent(wait: float) -> Unacceptable:
+    return Unacceptable("too_slow", f"the server gave no answer within {wait:g} seconds: put it on a faster host")
 
 
 def _reply(head: bytes, start: bytes) -> Reply:

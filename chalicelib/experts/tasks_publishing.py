@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -29,6 +30,9 @@ _INDEX = "model.safetensors.index.json"
 _LARGEST_INDEX = 64 * 1024 * 1024
 _FIRST_READ = 256 * 1024
 _SPARE_VERSION_SECONDS = 2
+_VERSION_NAME = re.compile(r"[!-~]{1,100}")  # it travels in headers
+_LARGEST_BLOCK = 2**63
+_LONGEST_BASE = 200
 
 
 @frozen
@@ -145,6 +149,7 @@ def check_index(uri: str, found: Sequence[Placed], sources: Sequence[Source]) ->
 
 def plan(uri: str, assignment: Any, *, model_version: str, block_number: int, base_model: str = "") -> Plan:
     """Read every header and decide everything; nothing is written but the plan itself and the list of groups."""
+    _check_names(model_version, block_number, base_model)
     groups = slices.parse_assignment(assignment)
     sources = sources_of(uri)
     found = placed(sources)
@@ -161,6 +166,16 @@ def plan(uri: str, assignment: Any, *, model_version: str, block_number: int, ba
     store.models().put(f"{made.folder}/plan.json", codec.encode(asdict(made)), content_type="application/json")
     store.note_assignment(groups)
     return made
+
+
+def _check_names(model_version: str, block_number: int, base_model: str) -> None:
+    """What every reader of the version is told, and what no later version could ever be above."""
+    if not _VERSION_NAME.fullmatch(model_version):
+        raise Malformed("A version's name is 1 to 100 printable ASCII characters without spaces", code="bad_version")
+    if not 0 <= block_number < _LARGEST_BLOCK:
+        raise Malformed("The version's block is out of range", code="bad_version")
+    if len(base_model) > _LONGEST_BASE or not base_model.isprintable():
+        raise Malformed(f"The base model's name is at most {_LONGEST_BASE} printable characters", code="bad_version")
 
 
 def _check_order(made: Plan) -> None:

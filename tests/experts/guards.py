@@ -13,6 +13,7 @@ REASONS = "hostile_files:test_the_reason_is_the_rule_that_was_broken_first"
 ZIPS = "hostile_files:test_a_container_that_lies_is_refused"
 ASSIGNMENTS = "publishing:test_an_assignment_that_makes_no_sense_is_refused"
 INDEX = "publishing:test_an_index_is_believed_for_nothing"
+NAMES = "publishing:test_a_version_that_cannot_be_told_or_followed_is_refused"
 RULES = "submissions:test_a_checkpoint_that_breaks_a_rule_is_rejected_with_the_reason"
 ANSWERS = "fetching:test_other_answers_are_the_end"
 URLS = "addresses:test_everything_else_is_refused"
@@ -35,6 +36,8 @@ MODELS = [
     experts("slices", "ids count once", "if len({pair[place] for pair in pairs}) != len(pairs):", "if False:", ASSIGNMENTS),
     experts("slices", "most parts", "if len(found) > MOST_PARTS:", "if False:",
             "planner:test_a_range_above_five_gibibytes_is_split_and_too_many_parts_are_refused"),
+    experts("tasks_publishing", "a name for headers", "if not _VERSION_NAME.fullmatch(model_version):", "if False:", NAMES),
+    experts("tasks_publishing", "a block to be above", "if not 0 <= block_number < _LARGEST_BLOCK:", "if False:", NAMES),
     experts("tasks_publishing", "the index agrees", "if weights != stands:", "if False:", INDEX),
     experts("tasks_publishing", "total size", "if total is not None and total != sum(", "if total is None and 0 != sum(", INDEX),
     experts("tasks_publishing", "shards lie beside the index", '"/" not in name and name.endswith', "name.endswith",
@@ -48,6 +51,8 @@ MODELS = [
     experts("tasks_publishing", "open uploads go", "multipart.abort_below(store.models(), prefix)", "pass",
             "publishing:test_what_killed_processes_left_open_is_given_up"),
     Guard("a piece goes on where it broke", "subnetctl/experts_transfer.py", "position += len(chunk)", "pass", TRANSFER),
+    Guard("a damaged envelope is no dead end", "subnetctl/experts_transfer.py", "except tensors.BrokenFile:", "except KeyError:",
+          TRANSFER),
     Guard("a URL that ended is renewed", "subnetctl/experts_transfer.py", "if answer.status == _EXPIRED and", "if False and",
           TRANSFER),
     experts("tasks_publishing", "what is referred to stays", "if key not in kept:", "if key:",
@@ -112,8 +117,7 @@ FETCHING = [
     experts("tasks_fetching", "no other framing", 'if "transfer-encoding" in reply.headers or not', "if not", ANSWERS),
     experts("tasks_fetching", "speed", "deadline.check_speed(length - left)", "pass",
             "fetching:test_a_server_that_drips_its_body_is_cut_off"),
-    experts("tasks_fetching", "an end", '        if left <= 0:\n            raise Unacceptable("too_slow", f"the checkpoint',
-            '        if False:\n            raise Unacceptable("too_slow", f"the checkpoint',
+    experts("tasks_fetching", "an end", "        if left <= 0:\n            text =", "        if False:\n            text =",
             "fetching:test_the_whole_fetch_has_an_end"),
     experts("domain", "one fetch per hotkey", "if pubkey in others or", "if", SLOT),
     experts("domain", "fetches at once", "or len(others) >= limit:", "or False:", SLOTS),

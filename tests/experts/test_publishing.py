@@ -12,7 +12,7 @@ import pytest
 from chalicelib.experts import slices, store, tasks_composing, tasks_publishing
 from chalicelib.experts.tensors import BrokenFile
 from chalicelib.kernel import aws, multipart
-from chalicelib.kernel.errors import Conflict, Refusal
+from chalicelib.kernel.errors import Conflict, Malformed, Refusal
 from tests.experts import models
 from tests.experts.conftest import World
 from tests.experts.flows import call
@@ -213,6 +213,23 @@ def test_an_assignment_that_makes_no_sense_is_refused(world: World, tiny: models
     with pytest.raises(BrokenFile):
         tasks_publishing.plan("s3://experts-models/m.safetensors", assignment, model_version="v", block_number=1)
     assert store.current() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "base"),
+    [("", 1, ""), ("a\r\nX-Evil: 1", 1, ""), ("two words", 1, ""), ("ü", 1, ""), ("\udcff", 1, ""), ("v" * 101, 1, ""),
+     ("v", -1, ""), ("v", 2**63, ""), ("v", 1, "\udcff"), ("v", 1, "b" * 201)],
+)  # fmt: skip
+def test_a_version_that_cannot_be_told_or_followed_is_refused(
+    world: World, tiny: models.Model, name: str, block: int, base: str
+) -> None:
+    store.models().put("m.safetensors", tiny.raw)
+
+    with pytest.raises(Malformed):
+        tasks_publishing.plan(
+            "s3://experts-models/m.safetensors", models.ASSIGNMENT, model_version=name, block_number=block,
+            base_model=base,
+        )  # fmt: skip
 
 
 # ---- order and retries

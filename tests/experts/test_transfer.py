@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from chalicelib.experts import slices
 from subnetctl import clients, experts_transfer
@@ -49,6 +50,13 @@ def storage() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
+def told(origin: str, path: str) -> dict[str, Any]:
+    return {
+        "expert_group": 0, "block_number": 1, "model_version": "v", "content_hash": HASH, "etag": "e1",
+        "wire_bytes": len(WIRE), "url": f"{origin}/{path}",
+    }  # fmt: skip
+
+
 def test_a_broken_piece_goes_on_with_a_fresh_url_of_the_same_version(
     storage: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,8 +65,7 @@ def test_a_broken_piece_goes_on_with_a_fresh_url_of_the_same_version(
 
     def grant(*_: Any, etag: str = "") -> dict[str, Any]:
         etags.append(etag)
-        told = {"expert_group": 0, "block_number": 1, "model_version": "v", "content_hash": HASH, "etag": "e1"}
-        return told | {"wire_bytes": len(WIRE), "url": f"{origin}/{'fresh' if etag else 'ended'}"}
+        return told(origin, "fresh" if etag else "ended")
 
     experts = clients.Experts(origin, "token")
     monkeypatch.setattr(experts, "slice", grant)
@@ -68,3 +75,30 @@ def test_a_broken_piece_goes_on_with_a_fresh_url_of_the_same_version(
     assert etags == ["", "e1"]
     assert asked == [f"bytes=0-{len(WIRE) - 1}", f"bytes=1000-{len(WIRE) - 1}"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("start", [bytes(4096), WIRE[:4096]])
+@pytest.mark.parametrize("journal", [b"0\n", b"0\n\xff\n"])
+def test_what_a_crash_left_damaged_is_thrown_away_and_fetched_anew(
+    storage: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, journal: bytes
+) -> None:
+    origin, _ = storage
+    experts = clients.Experts(origin, "token")
+    monkeypatch.setattr(experts, "slice", lambda *_, **__: told(origin, "fresh"))
+    name = f".out.{HASH[-12:]}"
+    (tmp_path / f"{name}.part").write_bytes(start.ljust(len(WIRE), b"\0"))
+    (tmp_path / f"{name}.done").write_bytes(journal)
+
+    with pytest.raises(typer.Exit):
+        experts_transfer.download(experts, 0, "5F", "experts", tmp_path / "out", keep_envelope=False)
+    assert not (tmp_path / "out").exists()
+    experts_transfer.download(experts, 0, "5F", "experts", tmp_path / "out", keep_envelope=False)
+    assert (tmp_path / "out").read_bytes() == PAYLOAD
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("out", ["", "no/such/out"])
+def test_a_target_that_is_no_file_is_refused_before_anything_is_fetched(tmp_path: Path, out: str) -> None:
+    with pytest.raises(typer.Exit):
+        experts_transfer.download(clients.Experts("x", "t"), 0, "5F", "experts", tmp_path / out, keep_envelope=False)
+    assert list(tmp_path.iterdir()) == []

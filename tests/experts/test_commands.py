@@ -1,0 +1,45 @@
+"""Commands given something that cannot be: refused with a reason, and nothing is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.experts import store
+from tests.experts.conftest import MINER, World
+from tests.harness import command
+from tests.harness.command import Run
+
+
+@pytest.fixture
+def run(world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    return command.here(monkeypatch, capfd)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("--hotkey", "nonsense"), "bad_hotkey"), (("--hotkey", MINER.hotkey[:-1]), "bad_hotkey"),
+     (("--days", "0"), "bad_field"), (("--days", "nan"), "bad_field"), (("--days", "1e300"), "bad_field")],
+)  # fmt: skip
+def test_a_token_for_nobody_or_for_no_time_is_not_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: str
+) -> None:
+    made: list[tuple[object, ...]] = []
+    monkeypatch.setattr(store, "register_token", lambda *token: made.append(token))
+
+    status, _, said = run("experts", "token", "create", *words)
+
+    assert status == 1
+    assert f'"{code}"' in said
+    assert made == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("--address", "5F\r\nX: y"), "bad_hotkey"),
+     (("--address", MINER.hotkey, "--url", "http://127.0.0.1:1", "--bearer", "t\u20ac"), "bad_token")],
+)  # fmt: skip
+def test_what_fits_no_header_is_refused(run: Run, words: tuple[str, ...], code: str) -> None:
+    status, _, said = run("experts", "download", "--group", "0", "--out", "/nowhere/out", *words)
+
+    assert status == 1
+    assert f'"{code}"' in said
