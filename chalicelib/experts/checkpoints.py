@@ -67,7 +67,7 @@ def read(suffix: str, file_size: int, source: Read, *, most_pickle: int, most_op
 
 
 def _from_safetensors(file_size: int, source: Read) -> dict[str, Piece]:
-    length = tensors.header_length(source(0, 8), file_size, largest=LARGEST_UPLOADED_HEADER)
+    length = tensors.header_length(source(0, min(8, file_size)), file_size, largest=LARGEST_UPLOADED_HEADER)
     found = tensors.directory(source(8, 8 + length), file_size)
     base = found.data_offset
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from chalicelib.kernel import chain, clock, codec, flows
@@ -18,6 +19,7 @@ _SETTLING_SECONDS = 5.0
 _WAIT_SECONDS = 120.0
 _NAP_SECONDS = 0.5
 _SHOWN = 100
+_LONGEST_REASON = 500
 
 
 def clockwork() -> domain.Cycle:
@@ -117,11 +119,13 @@ def refuse(submission_id: str, error: str, cause: str) -> None:
 
 
 def _message(cause: str) -> str:
+    """What a task said; names of a stranger's tensors are in it, and people read it in terminals."""
     try:
-        found = codec.decode(cause.encode())
-    except codec.BadJson:
-        return cause[:500]
-    return str(found.get("errorMessage", cause))[:500] if isinstance(found, dict) else cause[:500]
+        found = json.loads(cause)
+    except (ValueError, RecursionError):
+        found = None
+    text = str(found.get("errorMessage", cause)) if isinstance(found, dict) else cause
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:_LONGEST_REASON])
 
 
 def close_rounds() -> None:

@@ -68,7 +68,9 @@ def header_length(first: bytes, file_size: int, *, largest: int = LARGEST_HEADER
         raise BrokenFile("the file is shorter than a header")
     length = int.from_bytes(first[:LENGTH_BYTES], "little")
     if not _SMALLEST_HEADER <= length <= largest:
-        raise BrokenFile(f"a header of {length} bytes; at most {largest} are read")
+        raise BrokenFile(
+            f"no safetensors file begins like this: a header of {length} bytes; at most {largest} are read"
+        )
     if LENGTH_BYTES + length > file_size:
         raise BrokenFile(f"a header of {length} bytes in a file of {file_size}")
     return length
@@ -79,6 +81,10 @@ def directory(header: bytes, file_size: int) -> Directory:
     data_offset = LENGTH_BYTES + len(header)
     entries = _object(header)
     metadata = _metadata(entries.pop(METADATA, {}))
+    try:
+        "".join([*entries, *metadata, *metadata.values()]).encode()
+    except UnicodeEncodeError:  # half a pair: JSON can spell it, nothing can store it
+        raise BrokenFile("the header holds text that is no Unicode") from None
     tensors = sorted(
         (_tensor(name, entry) for name, entry in entries.items()), key=lambda found: (found.begin, found.end)
     )
@@ -114,8 +120,10 @@ def _object(raw: bytes) -> dict[str, Any]:
         found = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_no_float)
     except BrokenFile:
         raise
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BrokenFile(f"the header is no JSON: {error}") from None
+    except (ValueError, RecursionError):
+        raise BrokenFile("the header is no JSON that a tensor needs: a number or a nesting is out of bounds") from None
     if not isinstance(found, dict):
         raise BrokenFile("the header is no JSON object")
     return found

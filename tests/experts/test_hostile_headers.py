@@ -67,6 +67,8 @@ SAFETENSORS = {
     "the same bytes twice": header({"a": entry(), "b": entry()}, EIGHT),
     "bytes left over": header({"a": entry()}, b"\0" * 9),
     "half a byte": header({"a": entry("F4", shape=[3], offsets=[0, 1])}, b"\0"),
+    "a name with half a pair": header({"\ud800": entry()}, EIGHT),
+    "metadata with half a pair": header({"__metadata__": {"x": "\ud800"}, "a": entry()}, EIGHT),
     "metadata a list": header({"__metadata__": [], "a": entry()}, EIGHT),
     "metadata nested": header({"__metadata__": {"x": {}}, "a": entry()}, EIGHT),
 }
@@ -105,3 +107,9 @@ def test_a_header_s_length_is_believed_within_the_file_and_the_limit_alone(lengt
     with pytest.raises(BrokenFile):
         tensors.header_length(length.to_bytes(8, "little"), size)
     assert tensors.header_length((492).to_bytes(8, "little"), 500) == 492
+
+
+@pytest.mark.parametrize("name", ["deep", "an endless number"])
+def test_the_reason_is_about_the_file_and_not_about_us(name: str) -> None:
+    with pytest.raises(BrokenFile, match="a number or a nesting is out of bounds"):
+        read(SAFETENSORS[name], ".safetensors")

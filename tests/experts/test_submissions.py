@@ -285,3 +285,14 @@ def test_every_submission_of_a_round_is_measured_on_the_same_batches(world: Worl
     assert tasks_rounds._seed(7) == first
     assert tasks_rounds._seed(8) != first
     assert chain.head() is not None
+
+
+def test_a_reason_holds_nothing_that_a_terminal_would_obey(served: World) -> None:
+    found = hand_in(served, "one.safetensors")
+    cause = {"errorMessage": "unexpected_tensor: first \ud800\x1b[2J\u202e" + "x" * 1000, "errorType": "Unacceptable"}
+    tasks_rounds.refuse(found, "Unacceptable", json.dumps(cause))
+
+    told = served.get(f"/submission/{found}").json
+    assert told["code"] == "unexpected_tensor"
+    assert told["reason"].startswith("first \ufffd\ufffd[2J\ufffdxxx")
+    assert len(told["reason"]) < 500
