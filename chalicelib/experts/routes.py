@@ -12,6 +12,7 @@ from chalicelib.kernel.errors import (
     Refusal,
     TooLarge,
     Unauthenticated,
+    Unavailable,
 )
 from chalicelib.kernel.http import Answer, Request
 from chalicelib.kernel.routing import Auth, Router
@@ -63,15 +64,18 @@ bearer = Auth(_bearer, "bearer", {"Authorization": "`Bearer <BZ_AUTH_TOKEN>`"}, 
 
 @api.get("/health")
 def health() -> Health:
-    """Whether a model is loaded, the newest block and the phase it falls into."""
-    head, model = store.head_and_model()
+    """Whether a model is loaded, the newest block and the phase it falls into; what was last seen while tables hang."""
+    try:
+        (head, model), reachable = store.head_and_model(), True
+    except (Unavailable, RuntimeError):
+        (head, model), reachable = store.last_seen(), False
     settings = ExpertsSettings.current()
     block = head.block if head else 0
     phase = routes_delivery.clockwork().at(block)
     age = max(0.0, clock.now() - head.observed_at) if head else None
     fresh = age is not None and age <= settings.head_max_age_s
     return Health(
-        status="healthy" if model and fresh else "degraded",
+        status="healthy" if reachable and model and fresh else "degraded",
         model_loaded=model is not None,
         current_block=block,
         phase=phase.name,

@@ -48,6 +48,7 @@ _FINAL = ("scored", "rejected", "failed")
 _SECONDS_BETWEEN_LOOKS = 60
 _MOST_LOOKS = 1000
 LOOKS: dict[str, tuple[float, bool]] = {}
+SEEN: dict[str, tuple[chain.Head | None, Item | None]] = {}
 
 
 @frozen
@@ -105,7 +106,13 @@ def world() -> World:
 def head_and_model() -> tuple[chain.Head | None, Item | None]:
     """2, for `/health`: no metagraph."""
     head, model = get_many([chain.HEAD_KEY, _WORLD[0]])
-    return chain.head_of(head), model
+    SEEN["health"] = chain.head_of(head), model
+    return SEEN["health"]
+
+
+def last_seen() -> tuple[chain.Head | None, Item | None]:
+    """What this process read when the tables last answered."""
+    return SEEN.get("health", (None, None))
 
 
 def _world(items: Sequence[Item | None]) -> World:

@@ -131,7 +131,7 @@ def opened(target: Target, network: Network, deadline: Deadline) -> socket.socke
     try:
         found = network.resolve(target.host, target.port)
     except OSError as error:
-        raise HostUnavailable(f"{target.host} cannot be resolved: {error}") from None
+        raise HostUnavailable(f"{target.host} cannot be resolved: {error.strerror or error}") from None
     allowed = addresses.is_this_host if target.private else addresses.is_public
     if not found or not all(allowed(address) for address in found):
         raise Unacceptable("ssrf_blocked", f"{target.host} resolves to an address that is not public")
@@ -151,7 +151,7 @@ def _reached(found: list[str], target: Target, network: Network, deadline: Deadl
         try:
             return network.connect(address, target.port, wait)
         except OSError as error:
-            failure = str(error)
+            failure = error.strerror or str(error)
     raise HostUnavailable(f"{target.host} cannot be reached: {failure}")
 
 

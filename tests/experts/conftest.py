@@ -95,6 +95,7 @@ def world(client: Client, freeze: Callable[[float], None], configure: Callable[.
     configure(EXPERTS_BZ_AUTH_TOKEN=TOKEN, EXPERTS_PHASES=PHASES, EXPERTS_EVALUATOR="stub")
     monkeypatch.setattr("chalicelib.kernel.flows.start_or_leave", lambda *_: True)
     store.LOOKS.clear()
+    store.SEEN.clear()
     found = World(client, configure)
     for uid, (signer, permit) in enumerate(((VALIDATOR, True), (MINER, False), (SECOND, False))):
         found.neurons.append(Neuron(uid=uid, hotkey=signer.hotkey, validator_permit=permit, last_update=1000))

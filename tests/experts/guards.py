@@ -132,6 +132,8 @@ FETCHING = [
 REQUESTS = [
     experts("routes", "signature", "if not keys.verify(key, message, raw, schemes=settings.signature_schemes):",
             "if False:", "submit:test_what_was_signed_cannot_be_changed"),
+    experts("routes", "health always answers", "except (Unavailable, RuntimeError):", "except KeyError:",
+            "health:test_a_store_that_does_not_answer_makes_health_degraded"),
     experts("routes", "phase", "domain.check_phase(clockwork_now, block, settings.block_seconds)", "pass",
             "submit:test_outside_the_submit_phase_it_is_423_and_says_when"),
     experts("routes", "window", "domain.check_block(clockwork_now, given.block_number, block, strict", "dict(strict",

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from chalicelib.experts import domain
+from chalicelib.experts import domain, store
 from chalicelib.experts.contracts import CYCLE as LIVE
 from chalicelib.experts.contracts import PUBLIC_PHASES, ExpertsSettings
+from chalicelib.kernel.errors import Unavailable
 from chalicelib.kernel.settings import SettingError
 from tests.experts.conftest import NOW, START, World
 from tests.harness.budget import counted
@@ -69,6 +70,23 @@ def test_an_old_block_makes_health_degraded_and_stays(served: World, freeze: Cal
     found = served.get("/health").json
 
     assert (found["status"], found["current_block"], found["model_loaded"]) == ("degraded", START + 20, True)
+
+
+@pytest.mark.parametrize("error", [Unavailable("busy"), RuntimeError("gone")])
+def test_a_store_that_does_not_answer_makes_health_degraded(
+    served: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def down(*_: object) -> None:
+        raise error
+
+    served.get("/health")
+    monkeypatch.setattr(store, "get_many", down)
+    reply = served.get("/health")
+    assert (reply.status, reply.json["status"]) == (200, "degraded")
+    assert (reply.json["current_block"], reply.json["model_loaded"]) == (START + 20, True)
+
+    store.SEEN.clear()
+    assert served.get("/health").json["current_block"] == 0
 
 
 def test_health_is_one_read(served: World) -> None:

@@ -91,3 +91,13 @@ def test_a_wrong_token_is_told_and_forgotten(page: Page, busy: str) -> None:
 
     assert page.evaluate("sessionStorage.getItem('experts-token')") is None
     assert page.evaluate("document.querySelector('#inside').hidden")
+
+
+def test_what_no_header_carries_is_no_token(page: Page, busy: str) -> None:
+    page.open(busy)
+    page.wait_for(READY)
+    enter(page, "tok\u2026")
+    page.wait_for("document.querySelector('#refused').textContent !== ''")
+
+    assert page.evaluate("sessionStorage.getItem('experts-token')") is None
+    assert "submit" in page.text("#health")

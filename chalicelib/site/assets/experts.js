@@ -51,7 +51,7 @@ function showClock(health) {
 
 function showVersions() {
   const columns = [
-    { name: "Version", value: (row) => row.model_version, show: (row) => el("span", {}, row.model_version, " ", row.version_id === overview.current ? badge("served", "good") : null) },
+    { name: "Version", value: (row) => row.model_version, show: (row) => el("span", { class: "words" }, row.model_version, " ", row.version_id === overview.current ? badge("served", "good") : null) },
     { name: "Block", value: (row) => row.block_number, number: true },
     { name: "Published", value: (row) => row.published_at, show: (row) => when(row.published_at) },
     { name: "Whole model", value: (row) => row.full_bytes, show: (row) => size(row.full_bytes), number: true },
@@ -77,7 +77,7 @@ const columns = [
   { name: "State", value: (row) => row.state, show: (row) => el("span", {}, badge(row.state, KINDS[row.state] ?? ""), row.reason ? el("span", { class: "reason" }, `${row.code}: ${row.reason}`) : null) },
   { name: "Score", value: (row) => row.score, show: (row) => (row.score === null ? "–" : row.score.toPrecision(4)), number: true },
   { name: "Rank score", value: (row) => row.rank_score, show: (row) => (row.rank_score === null ? "–" : String(row.rank_score)), number: true },
-  { name: "Merged into", value: (row) => row.merged_into, show: (row) => el("span", {}, row.merged_into ?? "–", row.near_copy_of ? badge("near copy", "warn") : null) },
+  { name: "Merged into", value: (row) => row.merged_into, show: (row) => el("span", {}, row.merged_into ?? "–", " ", row.near_copy_of ? badge("near copy", "warn") : null) },
   { name: "Updated", value: (row) => row.updated_at, show: (row) => when(row.updated_at) },
 ];
 
@@ -131,9 +131,11 @@ async function work() {
 const again = poll(work);
 document.querySelector("#key").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = document.querySelector("#token").value.trim();
-  sessionStorage.setItem(KEPT, token);
+  const given = document.querySelector("#token").value.trim();
   document.querySelector("#token").value = "";
+  if (!/^[!-~]*$/.test(given)) return fill("#refused", "This is no token: copy it whole, letters and digits.");
+  token = given;
+  sessionStorage.setItem(KEPT, token);
   again();
 });
 document.querySelector("#forget").addEventListener("click", () => { forget(); again(); });
