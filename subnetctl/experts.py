@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from chalicelib.experts import domain, store, tasks_publishing, tasks_rounds
 from chalicelib.experts.contracts import ExpertsSettings
 from chalicelib.experts.tensors import BrokenFile
-from chalicelib.kernel import chain, flows, keys, tokens
+from chalicelib.kernel import chain, codec, flows, keys, tokens
 from chalicelib.kernel.settings import KernelSettings
 
 from . import clients, cloud, experts_transfer, terminal, wallets
@@ -63,8 +62,8 @@ def publish(
 
 def _assignment(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return codec.decode(path.read_bytes(), refuse_duplicates=True)
+    except (OSError, codec.BadJson) as error:
         terminal.refuse(f"{path} holds no assignment: {error}", code="bad_assignment")
 
 

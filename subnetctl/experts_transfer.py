@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import ssl
 import threading
 import urllib.parse
@@ -21,6 +22,8 @@ _PART = 16 * 1024 * 1024
 _THREADS = 4
 _SECONDS = 60
 _TRIES = 3
+_LARGEST = 2**50
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _OK, _PARTIAL, _EXPIRED = 200, 206, 403
 _INDEX = "model.safetensors.index.json"
 
@@ -46,9 +49,12 @@ def upload_model(path: Path) -> str:
 def _check(file: Path) -> None:
     """A broken file is told before it travels."""
     size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = tensors.header_length(stream.read(tensors.LENGTH_BYTES), size)
-        tensors.directory(stream.read(length), size)
+    try:
+        with file.open("rb") as stream:
+            length = tensors.header_length(stream.read(tensors.LENGTH_BYTES), size)
+            tensors.directory(stream.read(length), size)
+    except tensors.BrokenFile as error:
+        raise tensors.BrokenFile(f"{file}: {error}") from None
 
 
 def _fingerprint(files: list[Path]) -> str:
@@ -131,6 +137,7 @@ def download(
     if out.is_dir() or not out.name or not out.parent.is_dir():
         terminal.refuse(f"{out} is no file in a folder that exists", code="bad_file")
     grant = experts.slice(group, hotkey, content)
+    _check_grant(grant)
     part = out.with_name(f".{out.name}.{grant['content_hash'][-12:]}.part")
     journal = part.with_suffix(".done")
     total = grant["wire_bytes"]
@@ -156,6 +163,15 @@ def download(
     journal.unlink(missing_ok=True)
     names = ("expert_group", "block_number", "model_version", "content_hash")
     return {name: grant[name] for name in names} | {"bytes": out.stat().st_size, "file": str(out)}
+
+
+def _check_grant(grant: Any) -> None:
+    """File names and sizes come of it, and a miner need not trust every server."""
+    found = grant if isinstance(grant, dict) else {}
+    size, texts = found.get("wire_bytes"), [found.get(name) for name in ("content_hash", "url", "etag")]
+    whole = type(size) is int and 0 < size < _LARGEST and all(isinstance(text, str) for text in texts)
+    if not (whole and _HASH.fullmatch(found["content_hash"])):
+        terminal.refuse("the answer describes no slice: is this the base URL of the mount?", code="not_the_api")
 
 
 def _journal(journal: Path, part: Path, total: int) -> set[int]:

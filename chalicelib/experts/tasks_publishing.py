@@ -31,6 +31,7 @@ _LARGEST_INDEX = 64 * 1024 * 1024
 _FIRST_READ = 256 * 1024
 _SPARE_VERSION_SECONDS = 2
 _VERSION_NAME = re.compile(r"[!-~]{1,100}")  # it travels in headers
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LARGEST_BLOCK = 2**63
 _LONGEST_BASE = 200
 
@@ -71,6 +72,8 @@ class Plan:
 def sources_of(uri: str) -> list[Source]:
     """The safetensors files that an `s3://bucket/key` names: one object, or all shards below a prefix."""
     bucket_name, _, key = uri.removeprefix("s3://").partition("/")
+    if not _BUCKET_NAME.fullmatch(bucket_name):
+        raise NotFound(f"{uri} names no bucket", code="model_not_found")
     bucket = Bucket(bucket_name)
     if key.endswith(".safetensors"):
         return [_source(bucket, key)]

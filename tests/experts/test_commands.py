@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from chalicelib.experts import store
+from tests.experts import models
 from tests.experts.conftest import MINER, World
 from tests.harness import command
 from tests.harness.command import Run
@@ -43,3 +47,28 @@ def test_what_fits_no_header_is_refused(run: Run, words: tuple[str, ...], code: 
 
     assert status == 1
     assert f'"{code}"' in said
+
+
+def publish(run: Run, model: Path, assignment: Path) -> tuple[int, str]:
+    words = ("--model", str(model), "--assignment", str(assignment), "--version", "v", "--block", "1")
+    status, _, said = run("experts", "publish", *words)
+    return status, said
+
+
+def test_a_group_that_is_named_twice_is_no_assignment(run: Run, tmp_path: Path, tiny: models.Model) -> None:
+    (tmp_path / "m.safetensors").write_bytes(tiny.raw)
+    (tmp_path / "a.json").write_text('{"0": {"0": [[0, 1]]}, "0": {"0": [[0, 2]]}}')
+
+    status, said = publish(run, tmp_path / "m.safetensors", tmp_path / "a.json")
+    assert (status, store.current()) == (1, None)
+    assert "twice" in said
+
+
+def test_a_broken_shard_is_named(run: Run, tmp_path: Path, tiny: models.Model) -> None:
+    (tmp_path / "one.safetensors").write_bytes(tiny.raw)
+    (tmp_path / "two.safetensors").write_bytes(tiny.raw[:-1])
+    (tmp_path / "a.json").write_text(json.dumps(models.ASSIGNMENT))
+
+    status, said = publish(run, tmp_path, tmp_path / "a.json")
+    assert (status, store.current()) == (1, None)
+    assert "two.safetensors: the tensors end at" in said

@@ -192,8 +192,10 @@ def test_a_missing_model_is_said(world: World) -> None:
         "s3://experts-models/none.safetensors",
         "s3://experts-models/none/",
         "s3://no-bucket-here/x.safetensors",
+        "s3://",
+        "s3://A B/x.safetensors",
     ):
-        with pytest.raises((Refusal, RuntimeError), match=r"no s3|0 safetensors|NoSuchBucket"):
+        with pytest.raises((Refusal, RuntimeError), match=r"no s3|0 safetensors|NoSuchBucket|no bucket"):
             publish_from(uri)
 
 
