@@ -248,13 +248,9 @@ def next_attempt(submission_id: str, seen: int) -> bool:
     """7: take the right to start a submission's flow again."""
     try:
         table.update(
-            f"SUBMISSION#{submission_id}",
-            "S",
-            "SET #attempt = :next",
-            when="#attempt = :seen",
-            next=seen + 1,
+            f"SUBMISSION#{submission_id}", "S", "SET #attempt = :next", when="#attempt = :seen", next=seen + 1,
             seen=seen,
-        )
+        )  # fmt: skip
     except ConditionFailed:
         return False
     return True
