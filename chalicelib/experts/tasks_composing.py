@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 from chalicelib.kernel import multipart
@@ -94,13 +95,9 @@ def streamed(source: Source, begin: int, end: int) -> Iterator[bytes]:
         body = Bucket(source.bucket).read(source.key, first, last - 1, etag=source.etag)
         if body is None:
             raise ObjectChanged(f"{source.key} is gone or was replaced")
-        left = last - first
-        while left:
-            chunk = body.read(min(left, _CHUNK))
-            if not chunk:
-                raise ObjectChanged(f"{source.key} ended early")
-            yield chunk
-            left -= len(chunk)
+        with closing(body):
+            while chunk := body.read(_CHUNK):
+                yield chunk
 
 
 def put_full(key: str, segments: list[Segment], sources: Sequence[Source], advance: Advance) -> Item:

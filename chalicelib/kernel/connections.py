@@ -13,7 +13,8 @@ import select
 import ssl
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,15 +40,84 @@ _PLAIN_HEAD = re.compile(
 
 @frozen
 class Received:
-    """An answer; the names of its headers are lower-case."""
+    """An answer; the names of its headers are lower-case, its body is whole or still to be read."""
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: Any
+
+
+class Answer:
+    """An answer whose body is read as it comes; after its last byte the connection waits for its next request.
+
+    The plain answer that nearly all are is read here: the library reads any other, and makes forty objects of its head.
+    """
+
+    def __init__(
+        self, connection: http.client.HTTPConnection, method: str, rest: Callable[[http.client.HTTPConnection], None]
+    ) -> None:
+        self._connection, self._rest = connection, rest
+        self._stream: Any = connection.sock.makefile("rb")
+        head, ends, _ = self._stream.peek().partition(_END_OF_HEAD)
+        plain = _PLAIN_HEAD.match(head + ends)
+        if plain:
+            self._stream.read(len(head) + len(ends))
+            self.status, self.headers, self._goes_on = int(plain["status"]), _named(head), True
+            self._left = 0 if method == "HEAD" else int(plain["length"])
+        else:
+            self._read_by_library(method)
+
+    def _read_by_library(self, method: str) -> None:
+        answer = http.client.HTTPResponse(_Opened(self._stream), method=method)  # type: ignore[arg-type]
+        answer.begin()
+        self.status, self._goes_on = answer.status, not answer.will_close
+        self.headers = {name.lower(): value for name, value in answer.getheaders()}
+        body = answer.read()
+        self._stream, self._left = io.BytesIO(body), len(body)
+
+    def read(self, size: int | None = None) -> bytes:
+        """So many bytes, fewer only at the end."""
+        wanted = self._left if size is None else min(size, self._left)
+        data = self._some(wanted) if wanted else b""
+        self._left -= wanted
+        if not self._left:
+            self.close()
+        return data
+
+    def _some(self, wanted: int) -> bytes:
+        data: bytes = b""
+        with _told_by_botocore():
+            try:
+                data = self._stream.read(wanted)
+            finally:
+                if len(data) < wanted:
+                    self.close()
+        if len(data) < wanted:
+            raise HTTPClientError(error=http.client.IncompleteRead(data, wanted - len(data)))
+        return data
+
+    def close(self) -> None:
+        """A connection with bytes that nobody wants is of no more use."""
+        if self._stream.closed:
+            return
+        self._stream.close()
+        if self._goes_on and not self._left:
+            self._rest(self._connection)
+        else:
+            self._connection.close()
+
+
+@contextmanager
+def _told_by_botocore() -> Iterator[None]:
+    """What breaks is told as botocore tells it."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise HTTPClientError(error=error) from error
 
 
 class Connections:
-    """What breaks is told as botocore tells it."""
+    """To one host."""
 
     def __init__(self, url: str, config: Any) -> None:
         parts = urlsplit(url)
@@ -61,25 +131,27 @@ class Connections:
         weakref.finalize(self, _close_all, self._resting)
 
     def send(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Received:
-        try:
-            return self._send(method, target, headers, body)
-        except (OSError, http.client.HTTPException) as error:
-            raise HTTPClientError(error=error) from error
+        """The whole answer."""
+        with closing(self.open(method, target, headers, body)) as answer:
+            return Received(answer.status, answer.headers, answer.read())
 
-    def _send(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Received:
-        connection = self._take()
-        stays = False
-        try:
-            for part in _message(method, target, headers, body):
-                connection.sock.sendall(part)
-            received, goes_on = _answer(connection, method)
-            stays = goes_on and len(self._resting) < self._most_resting
-        finally:
-            if not stays:
+    def open(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """The answer once its head is there."""
+        with _told_by_botocore():
+            connection = self._take()
+            try:
+                for part in _message(method, target, headers, body):
+                    connection.sock.sendall(part)
+                return Answer(connection, method, self._rest)
+            except BaseException:
                 connection.close()
-        if stays:
+                raise
+
+    def _rest(self, connection: http.client.HTTPConnection) -> None:
+        if len(self._resting) < self._most_resting:
             self._resting.append((connection, clock.monotonic()))
-        return received
+        else:
+            connection.close()
 
     def _take(self) -> http.client.HTTPConnection:
         """One that rests and is still open, else a new one."""
@@ -108,26 +180,6 @@ def _message(method: str, target: str, headers: dict[str, str], body: bytes) -> 
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"{method} {target} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode("latin-1")
     return (head + body,) if len(body) < _SENT_TOGETHER else (head, body)
-
-
-def _answer(connection: http.client.HTTPConnection, method: str) -> tuple[Received, bool]:
-    """What came, and whether the connection goes on. The plain answer that nearly all are is read here: the library
-    reads any other, and makes forty objects of its head.
-    """
-    with connection.sock.makefile("rb") as stream:
-        head, ends, _ = stream.peek().partition(_END_OF_HEAD)
-        plain = _PLAIN_HEAD.match(head + ends)
-        if not plain:
-            answer = http.client.HTTPResponse(_Opened(stream), method=method)  # type: ignore[arg-type]
-            answer.begin()
-            named = {name.lower(): value for name, value in answer.getheaders()}
-            return Received(answer.status, named, answer.read()), not answer.will_close
-        stream.read(len(head) + len(ends))
-        length = 0 if method == "HEAD" else int(plain["length"])
-        body = stream.read(length)
-        if len(body) < length:
-            raise http.client.IncompleteRead(body, length - len(body))
-        return Received(int(plain["status"]), _named(head), body), True
 
 
 class _Opened:

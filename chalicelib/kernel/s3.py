@@ -1,9 +1,10 @@
-"""S3's calls about single objects and parts on the short road; bodies that are streamed go botocore's way."""
+"""S3's calls about single objects and parts on the short road."""
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
+import io
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -12,7 +13,7 @@ from botocore.parsers import RestXMLParser
 from botocore.utils import parse_timestamp
 
 from .connections import Connections, Received
-from .short_road import ShortRoad
+from .short_road import FIRST_ERROR, ShortRoad
 from .sigv4 import canonical
 
 
@@ -23,7 +24,7 @@ class ObjectCalls(ShortRoad):
     calls: ClassVar[frozenset[str]] = frozenset(
         {
             "AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "CreateMultipartUpload", "DeleteObject",
-            "HeadObject", "PutObject", "UploadPart", "UploadPartCopy",
+            "GetObject", "HeadObject", "PutObject", "UploadPart", "UploadPartCopy",
         }
     )  # fmt: skip
     asked_again: ClassVar[frozenset[int]] = frozenset({301, 307, 400})  # a bucket of another region
@@ -42,7 +43,7 @@ class ObjectCalls(ShortRoad):
         named = {name.lower(): str(value) for name, value in made["headers"].items()}
         url = self._url(params["Bucket"], made)
         headers = self._signer("s3").headers(method, url, named, body)
-        return AWSPreparedRequest(method, url, headers, body, stream_output=False)
+        return AWSPreparedRequest(method, url, headers, body, stream_output=model.has_streaming_output)
 
     def _url(self, bucket: str, made: dict[str, Any]) -> str:
         """As it is signed: the serializer puts the bucket into the path, where it need not stand."""
@@ -54,15 +55,23 @@ class ObjectCalls(ShortRoad):
     def _send(self, request: AWSPreparedRequest) -> Received:
         parts = urlsplit(request.url)
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        asked = (request.method, target, request.headers, request.body)
         connections = self._connections(f"{parts.scheme}://{parts.netloc}")
-        return connections.send(request.method, target, request.headers, request.body)
+        if not request.stream_output:
+            return connections.send(*asked)
+        answer = connections.open(*asked)
+        is_refusal = answer.status >= FIRST_ERROR
+        return Received(answer.status, answer.headers, answer.read() if is_refusal else answer)
 
     def _parsed(self, model: Any, received: Received) -> tuple[int, dict[str, Any]]:
         """A copy that fails late is told with status 200; botocore's handler sees that."""
+        body = received.body
+        if model.has_streaming_output and received.status < FIRST_ERROR and isinstance(body, bytes):
+            body = io.BytesIO(body)
         answer = {
             "headers": HeadersDict(received.headers),
             "status_code": received.status,
-            "body": received.body,
+            "body": body,
             "context": {"operation_name": model.name},
         }
         more: dict[str, Any] = {}

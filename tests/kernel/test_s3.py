@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from chalicelib.kernel import multipart
 from chalicelib.kernel.blobs import Bucket
@@ -86,8 +87,34 @@ def test_where_a_bucket_of_another_region_is_botocore_knows(stub: Stub, status: 
     assert [BY_BOTOCORE in request for request in stub.requests] == [False, True]
 
 
-def test_a_body_that_is_streamed_and_a_list_go_botocore_s_way(stub: Stub) -> None:
-    BUCKET.read("a", 0, 9, etag='"x"')
+def test_a_body_is_read_as_it_comes_and_its_connection_goes_on(stub: Stub) -> None:
+    stub.otherwise = (206, b"0123456789")
+    body = BUCKET.read("a", 0, 9, etag='"x"')
+    assert [body.read(4), body.read(4), body.read(4), body.read(4)] == [b"0123", b"4567", b"89", b""]
+    assert BUCKET.get("a") == b"0123456789"
+    assert stub.connections == 1
+    assert b"range: bytes=0-9\r\n" in stub.requests[0]
+    assert b'if-match: "x"\r\n' in stub.requests[0]
+
+
+def test_a_body_that_nobody_reads_to_its_end_takes_its_connection_with_it(stub: Stub) -> None:
+    stub.otherwise = (200, b"0123456789")
+    body = BUCKET.read("a", 0, 9, etag='"x"')
+    body.read(4)
+    body.close()
+    assert BUCKET.get("a") == b"0123456789"
+    assert stub.connections == 2
+
+
+def test_a_body_that_breaks_off_is_told_as_botocore_tells_it(stub: Stub) -> None:
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123"
+    stub.answers = [cut, cut]
+    with pytest.raises(BotoCoreError):
+        BUCKET.read("a", 0, 9, etag='"x"').read()
+    assert BUCKET.get("a") == b""
+
+
+def test_a_list_goes_botocore_s_way(stub: Stub) -> None:
     list(BUCKET.list("a"))
 
-    assert [BY_BOTOCORE in request for request in stub.requests] == [True, True]
+    assert BY_BOTOCORE in stub.requests[0]
