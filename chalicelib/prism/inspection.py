@@ -17,9 +17,9 @@ from .project import Project
 
 SCREENED_CHARACTERS = 120_000
 MAX_ERROR = 500
-# Half a megabyte of ordinary Python. Parsing, walking and hashing take tens of microseconds a word: two megabytes of
-# the densest source, which pack into 26 kB, would take minutes.
-MAX_WORDS = 100_000
+# As many as the largest single file can hold, and a megabyte of ordinary Python. Parsing, walking and hashing take tens
+# of microseconds a word: two megabytes of the densest source, which pack into 26 kB, would take minutes.
+MAX_WORDS = 200_000
 REQUIRED = ("build_model", "get_recipe")
 HOOKS = ("configure_optimizer", "inference_logits", "infer", "compute_loss", "train_step")
 ALLOWED_IMPORTS = frozenset({"__future__", "collections", "dataclasses", "math", "prism_challenge", "torch", "typing"})

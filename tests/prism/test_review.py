@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.prism.world import (
 )
 
 LONG = "".join(f"k{number}: {number}\n" for number in range(7000))
+LONG_WINDED = "x = [" + "".join(random.Random(1).choices(("a,", "b,"), k=100_000)) + "]\n"
 RECIPE = "def get_recipe(ctx):\n    return {}\n"
 BUILD = "def build_model(ctx):\n    return None\n"
 
@@ -60,7 +62,7 @@ BUILD = "def build_model(ctx):\n    return None\n"
         ("x = 0x" + "f" * 5000 + "\n", "model.py: a number has too many digits"),
         ("x = 1\x00\n", "null bytes"),
         ("a" + ".b" * 30_000 + "\n", "cannot be parsed"),
-        ("x = [" + "a," * 50_000 + "]\n", "the source holds more than 100000 words, signs and lines"),
+        ("x = 1\n" * 33_333, "missing functions: build_model, get_recipe"),
         ("   ", "submission contains no Python source"),
     ],
 )
@@ -98,6 +100,7 @@ def archive(*, filename: str = "project.zip", raw: bytes = b"", code: str = "") 
         (project({"inner.zip": packed({"m.py": "x"})}), "contains unsupported file: inner.zip"),
         (project({f"f{n}.py": "" for n in range(201)}), "zip source project.zip exceeds 200 files"),
         (project({f"m{n}.txt": "x" * 16_000 for n in range(126)}), "zip source project.zip exceeds 2000000 bytes"),
+        (project({"m.py": LONG_WINDED}), "the source holds more than 200000 words, signs and lines"),
         (project({"m.py": "#" * 50_000}), "zip source project.zip exceeds 2000000 bytes"),
         (project({"../../x.py": MODEL}), "unsafe source path"),
         (project({"README.md": "x"}), "Prism project contains no Python source"),
