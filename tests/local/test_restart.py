@@ -170,6 +170,16 @@ def publishing(laptop: Laptop, **variables: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def has_begun_to_publish(laptop: Laptop) -> bool:
+    """Asked of the cloud itself: the API shows nothing of an epoch before it is published."""
+    found = laptop.client("dynamodb").query(
+        TableName="subnet-functions-local-pool",
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "PUBLISHING#7"}},
+    )
+    return bool(found["Count"])
+
+
 def proves(laptop: Laptop, number: int, root: str) -> bool:
     hotkey = hashlib.sha256(b"%d" % number).digest()
     found = laptop.get(f"/pool/claims/epoch/7/proof/{keys.address(hotkey)}")
@@ -181,6 +191,8 @@ def test_a_cloud_that_is_killed_keeps_all_but_the_last_seconds_and_a_publication
     own.start()
     remember(own, "miner")
     publication = publishing(own, PUBLISH_CHUNK="1")
+    eventually(lambda: has_begun_to_publish(own))
+    publication.send_signal(signal.SIGSTOP)  # it must not be done before the cloud saves what it began
     saved = own.state_dir / "tables" / "dynamodb.json"
     for word in (wallet("miner").hotkey, "PUBLISHING#7"):
         eventually(lambda word=word: saved.exists() and word in saved.read_text())  # type: ignore[misc] # mypy infers no default
