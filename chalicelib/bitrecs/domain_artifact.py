@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chalicelib.kernel.errors import Malformed
+from chalicelib.kernel.text import is_unicode
 
 from .contracts import Artifact
 
@@ -102,7 +103,7 @@ class _Builder:
 
     def _take_scalar(self, event: Any) -> None:
         text = event.value
-        self._check(_is_unicode(text), "not valid Unicode")
+        self._check(is_unicode(text), "not valid Unicode")
         if not self._awaits_key():
             self._place(None if event.style is None and text in _NULLS else text)
             return
@@ -137,14 +138,6 @@ class _Builder:
         if isinstance(parent, list):
             return f"{path}[{len(parent)}]"
         return ".".join(part for part in (path, (key or "")[:_MAX_NAME]) if part)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _artifact(data: dict[str, Any]) -> Artifact:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from chalicelib.kernel.errors import Malformed
+from chalicelib.kernel.text import is_unicode
 
 from .contracts import BitrecsSettings, Gist, Submission
 
@@ -50,23 +51,15 @@ def _file_problems(gist: Gist, body: Submission, settings: BitrecsSettings) -> I
     file = next(iter(gist.files.values()))
     if gist.truncated or file.truncated or file.size > settings.max_artifact_bytes or file.content is None:
         yield "Artifact file is too large"
-    try:
-        size = len((file.content or "").encode())
-    except UnicodeEncodeError:
+    if not is_unicode(file.content or ""):
         yield "Artifact file is not valid UTF-8"
-    else:
-        if size > settings.max_artifact_bytes:
-            yield "Artifact file is too large"
+    elif len((file.content or "").encode()) > settings.max_artifact_bytes:
+        yield "Artifact file is too large"
 
 
 def is_storable(gist: Gist | None) -> bool:
     """A look with half a character in it has no form in a table; it is refused anyway."""
-    try:
-        for file in gist.files.values() if gist else ():
-            (file.content or "").encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return gist is None or all(is_unicode(file.content or "") for file in gist.files.values())
 
 
 def check_created_at(gist: Gist, body: Submission) -> None:

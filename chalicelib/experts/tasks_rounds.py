@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from chalicelib.kernel import chain, clock, codec, flows
+from chalicelib.kernel.text import printable
 from chalicelib.kernel.wire import Item
 
 from . import domain, store, store_merges, tasks_evaluation, tasks_merging, tasks_publishing, tasks_slots
@@ -125,7 +126,7 @@ def _message(cause: str) -> str:
     except (ValueError, RecursionError):
         found = None
     text = str(found.get("errorMessage", cause)) if isinstance(found, dict) else cause
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:_LONGEST_REASON])
+    return printable(text, _LONGEST_REASON)
 
 
 def close_rounds() -> None:

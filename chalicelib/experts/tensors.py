@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
 
+from chalicelib.kernel.text import is_unicode
 from chalicelib.kernel.values import frozen
 
 LENGTH_BYTES = 8
@@ -81,10 +82,8 @@ def directory(header: bytes, file_size: int) -> Directory:
     data_offset = LENGTH_BYTES + len(header)
     entries = _object(header)
     metadata = _metadata(entries.pop(METADATA, {}))
-    try:
-        "".join([*entries, *metadata, *metadata.values()]).encode()
-    except UnicodeEncodeError:  # half a pair: JSON can spell it, nothing can store it
-        raise BrokenFile("the header holds text that is no Unicode") from None
+    if not is_unicode("".join([*entries, *metadata, *metadata.values()])):
+        raise BrokenFile("the header holds text that is no Unicode")
     tensors = sorted(
         (_tensor(name, entry) for name, entry in entries.items()), key=lambda found: (found.begin, found.end)
     )

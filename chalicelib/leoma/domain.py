@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Unauthenticated
+from chalicelib.kernel.text import is_unicode
 from chalicelib.kernel.values import frozen
 
 from .contracts import Miner, MinerList, NewBatch, NewSample
@@ -22,7 +23,6 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _ASPECT_LIMIT = 64
 _SCORE_LIMIT = 10**6
 _MODEL_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-_HALF_A_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 def signed_message(body: bytes, timestamp: str) -> bytes:
@@ -241,8 +241,7 @@ def _are_aspects(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """JSON inside a text may spell half a character, which nothing can store and no answer can carry."""
-    return isinstance(value, str) and not _HALF_A_CHARACTER.search(value)
+    return isinstance(value, str) and is_unicode(value)
 
 
 def _is_score(value: Any) -> bool:

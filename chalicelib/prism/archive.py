@@ -14,6 +14,7 @@ import struct
 import unicodedata
 import zlib
 
+from chalicelib.kernel.text import printable
 from chalicelib.kernel.values import frozen
 
 SUFFIXES = (".py", ".toml", ".yaml", ".yml", ".json", ".txt", ".md")
@@ -247,5 +248,4 @@ def _inflate(packed: bytes, entry: _Entry) -> bytes:
 
 def _shown(name: bytes) -> str:
     """A name for an error text: printable, bounded."""
-    text = name.decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_PATH_BYTES]
+    return printable(name.decode("utf-8", "replace"), MAX_PATH_BYTES)

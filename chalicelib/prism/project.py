@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
+from chalicelib.kernel.text import is_unicode
 from chalicelib.kernel.values import frozen
 
 from .archive import Rejected
@@ -156,8 +157,8 @@ def _parse(text: str) -> dict[str, Any]:
             if self.depth > MAX_DEPTH:
                 raise Rejected(f"prism.yaml is nested deeper than {MAX_DEPTH} levels")
             node = super().compose_node(parent, index)
-            if isinstance(node, yaml.ScalarNode):
-                node.value.encode("utf-8")
+            if isinstance(node, yaml.ScalarNode) and not is_unicode(node.value):
+                raise Rejected("prism.yaml holds text that is no Unicode")
             self.depth -= 1
             return node
 

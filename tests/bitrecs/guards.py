@@ -61,7 +61,11 @@ GUARDS = [
     bitrecs("domain_gist", "anonymous gists", "gist.owner is None or ", "gist.owner and ", "submit_gist"),
     bitrecs("domain_gist", "edited gists", "len(gist.history) != 1", "False", "submit_gist"),
     bitrecs(
-        "domain_gist", "the size that counts", "if size > settings.max_artifact_bytes:", "if False:", "submit_gist"
+        "domain_gist",
+        "the size that counts",
+        "elif len((file.content",
+        'elif not len("" or (file.content',
+        "submit_gist",
     ),
     bitrecs("domain_gist", "the creation time", "isoformat() != body.created_at", "isoformat() != 0", "submit_gist"),
     bitrecs(
@@ -80,7 +84,7 @@ GUARDS = [
     bitrecs("domain_artifact", "anchors", "event.anchor is None", "True", "policy"),
     bitrecs("domain_artifact", "tags", "event.tag is None", "True", "policy"),
     bitrecs("domain_artifact", "duplicate keys", "text not in self._open[-1]", "True", "policy"),
-    bitrecs("domain_artifact", "Unicode", '_is_unicode(text), "not', 'True, "not', "policy"),
+    bitrecs("domain_artifact", "Unicode", 'is_unicode(text), "not', 'True, "not', "policy"),
     bitrecs(
         "domain_artifact",
         "PyYAML's own slips",

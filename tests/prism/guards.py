@@ -118,7 +118,7 @@ GUARDS = [
     prism("inspection", "attributes", "if node.attr in FORBIDDEN_ATTRIBUTES:", "if False:", "review"),
     prism("inspection", "paths", "if path == forbidden or path.startswith(", "if False and path.startswith(", "review"),
     prism("project", "aliases", "if self.check_event(yaml.AliasEvent):", "if False:", "review"),
-    prism("project", "half characters", 'node.value.encode("utf-8")', "pass", "review"),
+    prism("project", "half characters", "and not is_unicode(node.value)", "and False", "review"),
     prism(
         "project", "tags that lie", "except (yaml.YAMLError, *_CONSTRUCTION_FAULTS)", "except yaml.YAMLError", "review"
     ),
