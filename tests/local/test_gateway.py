@@ -166,12 +166,15 @@ def test_a_reply_comes_back_as_the_bytes_it_stands_for() -> None:
     assert answer.headers == [("X-One", "1"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
 
 
-def test_a_reply_above_six_megabytes_is_a_bad_gateway() -> None:
-    def answering(size: int) -> Handler:
-        return lambda _event: {"statusCode": 200, "body": "x" * size}
+@pytest.mark.parametrize(
+    ("letter", "size"), [("x", 1), ('"', 2), ("\x01", 6), ("é", 2)], ids=["plain", "quote", "control", "two bytes"]
+)
+def test_a_reply_that_lambda_would_write_in_above_six_megabytes_is_a_bad_gateway(letter: str, size: int) -> None:
+    def answering(length: int) -> Handler:
+        return lambda _event: {"statusCode": 200, "body": letter * length}
 
-    assert call("GET", "/", handler=answering(MAX_ANSWER_BYTES)).status == 200
-    assert_refused(call("GET", "/", handler=answering(MAX_ANSWER_BYTES + 1)), 502, "answer_too_large")
+    assert call("GET", "/", handler=answering(MAX_ANSWER_BYTES // size)).status == 200
+    assert_refused(call("GET", "/", handler=answering(MAX_ANSWER_BYTES // size + 1)), 502, "answer_too_large")
 
 
 @pytest.mark.parametrize(
