@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from chalicelib.kernel import multipart
 from chalicelib.kernel.blobs import Bucket, ObjectChanged
@@ -38,10 +39,14 @@ class Source:
     size: int
 
     def read(self, begin: int, end: int) -> bytes:
+        return bytes(self.open(begin, end).read())
+
+    def open(self, begin: int, end: int) -> Any:
+        """A stream, which must be read to its end or closed."""
         body = Bucket(self.bucket).read(self.key, begin, end - 1, etag=self.etag)
         if body is None:
             raise ObjectChanged(f"{self.key} is gone or was replaced")
-        return bytes(body.read())
+        return body
 
 
 def ignore(_amount: float) -> None:
@@ -79,25 +84,16 @@ def _hash_by_storage(key: str, etag: str, total: int, name: str) -> tuple[str | 
 
 
 def hash_by_reading(source: Source, advance: Advance = ignore) -> str:
-    """SHA-256 in one pass over the stored object."""
+    """SHA-256 in one pass over the stored object, through one piece of memory."""
     digest = hashlib.sha256()
-    for chunk in streamed(source, 0, source.size):
-        digest.update(chunk)
-        advance(len(chunk))
-    return digest.hexdigest()
-
-
-def streamed(source: Source, begin: int, end: int) -> Iterator[bytes]:
-    """Bytes of an object in order, a little at a time."""
+    memory = memoryview(bytearray(_CHUNK))
     step = ExpertsSettings.current().stream_range_bytes
-    for first in range(begin, end, step):
-        last = min(first + step, end)
-        body = Bucket(source.bucket).read(source.key, first, last - 1, etag=source.etag)
-        if body is None:
-            raise ObjectChanged(f"{source.key} is gone or was replaced")
-        with closing(body):
-            while chunk := body.read(_CHUNK):
-                yield chunk
+    for first in range(0, source.size, step):
+        with closing(source.open(first, min(first + step, source.size))) as body:
+            while size := body.readinto(memory):
+                digest.update(memory[:size])
+                advance(size)
+    return digest.hexdigest()
 
 
 def put_full(key: str, segments: list[Segment], sources: Sequence[Source], advance: Advance) -> Item:

@@ -78,23 +78,32 @@ class Answer:
     def read(self, size: int | None = None) -> bytes:
         """So many bytes, fewer only at the end."""
         wanted = self._left if size is None else min(size, self._left)
-        data = self._some(wanted) if wanted else b""
+        data: bytes = self._from(self._stream.read, wanted) if wanted else b""
+        self._took(len(data), wanted)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        """So many bytes as the buffer holds, fewer only at the end; memory that is used again costs less than new."""
+        wanted = min(len(buffer), self._left)
+        size: int = self._from(self._stream.readinto, buffer[:wanted]) if wanted else 0
+        self._took(size, wanted)
+        return size
+
+    def _from(self, read: Callable[[Any], Any], what: Any) -> Any:
+        with _told_by_botocore():
+            try:
+                return read(what)
+            except BaseException:
+                self.close()
+                raise
+
+    def _took(self, size: int, wanted: int) -> None:
+        if size < wanted:
+            self.close()
+            raise HTTPClientError(error=http.client.IncompleteRead(b"", wanted - size))
         self._left -= wanted
         if not self._left:
             self.close()
-        return data
-
-    def _some(self, wanted: int) -> bytes:
-        data: bytes = b""
-        with _told_by_botocore():
-            try:
-                data = self._stream.read(wanted)
-            finally:
-                if len(data) < wanted:
-                    self.close()
-        if len(data) < wanted:
-            raise HTTPClientError(error=http.client.IncompleteRead(data, wanted - len(data)))
-        return data
 
     def close(self) -> None:
         """A connection with bytes that nobody wants is of no more use."""

@@ -29,7 +29,7 @@ GUARDS = [
     kernel("keys", "hex prefix of the route", "if not match or match[1] not in prefixes:", "if not match:"),
     kernel("connections", "ended connections", " and not _has_ended(connection)", "", "dynamodb"),
     kernel("connections", "old connections", "clock.monotonic() - since < _LONGEST_REST_SECONDS and ", "", "dynamodb"),
-    kernel("connections", "a body cut off", "        if len(data) < wanted:\n            raise", "        if False:\n            raise", "dynamodb s3"),
+    kernel("connections", "a body cut off", "if size < wanted:", "if False:", "dynamodb s3"),
     kernel("connections", "half-read connections", "if self._goes_on and not self._left:", "if self._goes_on:", "s3"),
     kernel("connections", "other forms of answers", "(?!connection:|transfer-encoding:|content-length:)", "", "dynamodb"),
     kernel("dynamodb", "half an answer", "            if status < FIRST_ERROR:\n                raise HTTPClientError", "            if False:\n                raise HTTPClientError"),

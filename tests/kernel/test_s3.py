@@ -97,6 +97,14 @@ def test_a_body_is_read_as_it_comes_and_its_connection_goes_on(stub: Stub) -> No
     assert b'if-match: "x"\r\n' in stub.requests[0]
 
 
+def test_a_body_fills_the_same_memory_again_and_again(stub: Stub) -> None:
+    stub.otherwise = (206, b"0123456789")
+    body, memory = BUCKET.read("a", 0, 9, etag='"x"'), memoryview(bytearray(6))
+    assert [bytes(memory[: body.readinto(memory)]) for _ in range(3)] == [b"012345", b"6789", b""]
+    assert BUCKET.get("a") == b"0123456789"
+    assert stub.connections == 1
+
+
 def test_a_body_that_nobody_reads_to_its_end_takes_its_connection_with_it(stub: Stub) -> None:
     stub.otherwise = (200, b"0123456789")
     body = BUCKET.read("a", 0, 9, etag='"x"')
@@ -108,9 +116,11 @@ def test_a_body_that_nobody_reads_to_its_end_takes_its_connection_with_it(stub: 
 
 def test_a_body_that_breaks_off_is_told_as_botocore_tells_it(stub: Stub) -> None:
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123"
-    stub.answers = [cut, cut]
+    stub.answers = [cut, cut, cut]
     with pytest.raises(BotoCoreError):
         BUCKET.read("a", 0, 9, etag='"x"').read()
+    with pytest.raises(BotoCoreError):
+        BUCKET.read("a", 0, 9, etag='"x"').readinto(memoryview(bytearray(10)))
     assert BUCKET.get("a") == b""
 
 
