@@ -42,6 +42,7 @@ from .contracts import (
     Weights,
 )
 from .routes_auth import admin, validator
+from .routes_samples import fitting
 
 T = TypeVar("T")
 
@@ -136,7 +137,7 @@ def _miner(is_it: Callable[[Miner], bool]) -> Miner:
 @api.get("/miners/{miner_hotkey}/tasks", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def tasks_of_miner(miner_hotkey: str) -> list[MinerTask]:
     """Every task of a miner with its verdict under the stakes of now, newest first."""
-    return routes_samples.tasks_of_miner(ss58(miner_hotkey))
+    return fitting(routes_samples.tasks_of_miner(ss58(miner_hotkey)))
 
 
 # --- samples
@@ -159,30 +160,31 @@ def add_samples(request: Request, caller: str) -> list[Sample]:
 
 
 @api.get("/samples/list", fresh_for=caching.BLOCK)
-def recent_samples(query: RecentQuery) -> Answer:
-    """The newest samples of everybody."""
-    return routes_samples.listed(routes_samples.newest(query.limit))
+def recent_samples(query: RecentQuery) -> list[Sample]:
+    """The newest samples of everybody; `X-Truncated` where long texts leave no room for all."""
+    return fitting(routes_samples.newest(query.limit))
 
 
 @api.get("/samples/task", fresh_for=0, refusals=_NOT_AN_ADDRESS)
-def samples_of_task(query: TaskSamplesQuery) -> Answer:
-    """A validator's samples of one task, by miner."""
+def samples_of_task(query: TaskSamplesQuery) -> list[Sample]:
+    """A validator's samples of one task, by miner; `X-Truncated` as in `/samples/list`."""
     ss58(query.validator_hotkey)
     if query.task_key is None:
         raise Invalid([problem("missing", ["query", "task_id"], "Field required")], code="invalid_request")
-    return routes_samples.listed(routes_samples.of_task(query.validator_hotkey, query.task_key))
+    return fitting(routes_samples.of_task(query.validator_hotkey, query.task_key))
 
 
 @api.get("/samples/validator/{validator_hotkey}", auth=validator, refusals=_NOT_AN_ADDRESS)
-def samples_of_validator(validator_hotkey: str, query: SampleListQuery) -> Answer:
-    """A validator's newest samples."""
-    return routes_samples.listed(routes_samples.of_validator(ss58(validator_hotkey), query.limit))
+def samples_of_validator(validator_hotkey: str, query: SampleListQuery) -> list[Sample]:
+    """A validator's newest samples; `X-Truncated` where there may be older ones that the limit would allow."""
+    found, whole = routes_samples.of_validator(ss58(validator_hotkey), query.limit)
+    return fitting(found, whole=whole)
 
 
 @api.get("/samples/miner/{miner_hotkey}", auth=validator, refusals=_NOT_AN_ADDRESS)
-def samples_of_miner(miner_hotkey: str, query: SampleListQuery) -> Answer:
-    """The newest samples about a miner."""
-    return routes_samples.listed(routes_samples.of_miner(ss58(miner_hotkey), query.limit))
+def samples_of_miner(miner_hotkey: str, query: SampleListQuery) -> list[Sample]:
+    """The newest samples about a miner; `X-Truncated` as in `/samples/list`."""
+    return fitting(routes_samples.of_miner(ss58(miner_hotkey), query.limit))
 
 
 # --- scores
@@ -264,7 +266,7 @@ def latest_task() -> LatestTask:
 @api.get("/tasks", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def tasks(query: MinerTasksQuery) -> list[MinerTask]:
     """Every task of a miner with its verdict under the stakes of now, newest first."""
-    return routes_samples.tasks_of_miner(ss58(query.miner_hotkey))
+    return fitting(routes_samples.tasks_of_miner(ss58(query.miner_hotkey)))
 
 
 @api.get("/tasks/{task_id}", fresh_for=caching.BLOCK, refusals={404: "No such task."})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 from chalicelib.kernel import clock, codec, keys
 from chalicelib.kernel.errors import Contended, Invalid, NotFound
@@ -16,7 +19,9 @@ from .contracts import LeomaSettings, MinerTask, NewBatch, Sample, TaskDetail, T
 from .contracts_sheets import Commit, Entry, Sheet, TaskLine, TaskSheet, Texts, Vote
 from .store_samples import Found, located, texts_at
 
-_LARGEST_ANSWER = 4_000_000
+Row = TypeVar("Row", Sample, MinerTask)
+
+_LARGEST_ANSWER = 5 * 1024 * 1024  # Lambda's has at most 6 MB
 _BATCHES_LOOKED_AT = 600
 _TASKS_AT_A_TIME = 10
 
@@ -125,22 +130,27 @@ def _save_texts(validator: str, refs: Sequence[tuple[str, int]], stored: domain.
 # --- out
 
 
-def listed(found: Iterable[Found]) -> Answer:
-    """Samples as an answer that never outgrows what a function may return."""
-    rendered: list[bytes] = []
-    size = 0
-    for validator, entry, vote in found:
-        one = codec.encode(domain_views.sample(validator, entry, vote))
-        size += len(one) + 1
-        if size > _LARGEST_ANSWER:
-            break
-        rendered.append(one)
-    return Answer(b"[" + b",".join(rendered) + b"]")
+def fitting(rows: list[Row], *, whole: bool = True) -> list[Row]:
+    """The first rows that a function may return in one answer; `X-Truncated` tells a reader that there are more."""
+    body = codec.encode(rows)
+    while _as_lambda_counts(body) > _LARGEST_ANSWER:
+        rows, whole = rows[: len(rows) * 3 // 4], False
+        body = codec.encode(rows)
+    return Answer(body, headers={} if whole else {"X-Truncated": "true"})  # type: ignore[return-value] # their bytes
 
 
-def newest(limit: int) -> list[Found]:
+def _as_lambda_counts(body: bytes) -> int:
+    """It quotes our JSON once more, in ASCII: a quote weighs four bytes, an emoji twelve."""
+    return len(json.dumps(body.decode()))
+
+
+def newest(limit: int) -> list[Sample]:
     """The newest samples of everybody, as the last fold saw them."""
-    return located(_votes(store.snapshot("recent"))[:limit])
+    return _samples(located(_votes(store.snapshot("recent"))[:limit]))
+
+
+def _samples(found: Sequence[Found]) -> list[Sample]:
+    return [domain_views.sample(*one) for one in found]
 
 
 def _votes(kept: store.Snapshot | None) -> list[tuple[str, Vote]]:
@@ -148,17 +158,20 @@ def _votes(kept: store.Snapshot | None) -> list[tuple[str, Vote]]:
     return [(row[0], Vote(*row[2:])) for row in kept.content] if kept else []
 
 
-def of_task(validator: str, key: str) -> list[Found]:
+def of_task(validator: str, key: str) -> list[Sample]:
     """A validator's samples of one task, as of now, by miner."""
     votes = contracts_sheets.sheet_of(store.sheet(validator, key)).votes
-    return located([(validator, votes[miner]) for miner in sorted(votes)])
+    return _samples(located([(validator, votes[miner]) for miner in sorted(votes)]))
 
 
-def of_validator(validator: str, limit: int) -> list[Found]:
-    """A validator's newest samples as of now: batches backwards, skipping what was replaced since."""
+def of_validator(validator: str, limit: int) -> tuple[list[Sample], bool]:
+    """A validator's newest samples as of now: batches backwards, skipping what was replaced since. And whether that
+    is all: who replaced samples over and over may have older ones further back.
+    """
     found: list[Found] = []
     pending: list[store.Item] = []
-    for item in store.newest_batches(validator, _BATCHES_LOOKED_AT):
+    batches = store.newest_batches(validator, _BATCHES_LOOKED_AT + 1)
+    for item in islice(batches, _BATCHES_LOOKED_AT):
         pending.append(item)
         if sum(len(batch["tasks"]) for batch in pending) < _TASKS_AT_A_TIME:
             continue
@@ -167,7 +180,9 @@ def of_validator(validator: str, limit: int) -> list[Found]:
         if len(found) >= limit:
             break
     found += _still_valid(validator, pending)
-    return sorted(found, key=lambda one: (-one[2].at, -one[2].id))[:limit]
+    whole = len(found) >= limit or next(batches, None) is None
+    found.sort(key=lambda one: (-one[2].at, -one[2].id))
+    return _samples(found[:limit]), whole
 
 
 def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
@@ -184,7 +199,7 @@ def _still_valid(validator: str, items: Sequence[store.Item]) -> list[Found]:
     return found
 
 
-def of_miner(miner: str, limit: int) -> list[Found]:
+def of_miner(miner: str, limit: int) -> list[Sample]:
     """The newest samples about a miner: tasks by their newest vote, until no older task can matter."""
     held, named = store.snapshots("open", store.by_name(miner))
     found = _votes(named)
@@ -196,7 +211,7 @@ def of_miner(miner: str, limit: int) -> list[Found]:
         for item in some.values():
             found += contracts_sheets.task_of(item).of_miner(miner).items()
         found.sort(key=lambda one: (-one[1].at, -one[1].id))
-    return located(found[:limit])
+    return _samples(located(found[:limit]))
 
 
 # --- tasks

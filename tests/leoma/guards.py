@@ -126,10 +126,13 @@ GUARDS = [
     leoma(
         "routes_samples",
         "answers have an end",
-        "        if size > _LARGEST_ANSWER:\n",
-        "        if False:\n",
+        "    while _as_lambda_counts(body) > _LARGEST_ANSWER:\n",
+        "    while False:\n",
         "attacks",
     ),
+    leoma("routes_samples", "answers as Lambda counts", "len(json.dumps(body.decode()))", "len(body)", "attacks"),
+    leoma("routes_samples", "cut lists say so", "{} if whole else ", "{} if True else ", "attacks"),
+    leoma("routes_samples", "a look-back has an end", " or next(batches, None) is None", " or True", "lists"),
     leoma(
         "routes_samples",
         "replaced samples are not listed",

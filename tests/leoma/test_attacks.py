@@ -211,14 +211,26 @@ def test_a_metagraph_without_commitments_changes_no_miner(client: Client) -> Non
     assert get(client, "/miners/list").json["valid_count"] == 3
 
 
-def test_a_list_that_would_outgrow_a_response_is_cut(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalicelib.leoma.routes_samples._LARGEST_ANSWER", 2000)
-    send(client, ALICE, [sample(7, miner(n)) for n in range(50)])
+def test_a_list_that_would_outgrow_a_response_is_cut_and_says_so(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, ALICE, [sample(7, miner(n), reasoning='"' * 200) for n in range(20)])
     tasks_fold.fold()
-    reply = get(client, "/samples/list")
+    paths = {
+        "/samples/list": None,
+        f"/samples/task?validator_hotkey={ALICE.hotkey}&task_id=7": None,
+        f"/samples/validator/{ALICE.hotkey}": BOB,
+    }
+    whole = {path: get(client, path, signer) for path, signer in paths.items()}
+    monkeypatch.setattr("chalicelib.leoma.routes_samples._LARGEST_ANSWER", 10_000)
+    cut = {path: get(client, path, signer) for path, signer in paths.items()}
 
-    assert (reply.status, len(reply.body) <= 2001) == (200, True)
-    assert 0 < len(reply.json) < 50
+    assert {reply.header("X-Truncated") for reply in whole.values()} == {None}
+    assert {reply.header("X-Truncated") for reply in cut.values()} == {"true"}
+    for path, reply in cut.items():
+        assert len(json.dumps(reply.body.decode())) <= 10_000, "as Lambda counts it"
+        assert 0 < len(reply.json) < 20
+        assert reply.json == whole[path].json[: len(reply.json)]
 
 
 def test_a_validator_is_seen_at_most_once_a_minute_and_an_admin_never(

@@ -87,6 +87,20 @@ def test_a_validators_list_shows_a_replaced_sample_once_and_as_it_is_now(client:
     assert [one["latency_ms"] for one in get(client, f"/samples/validator/{ALICE.hotkey}", BOB).json] == [77]
 
 
+def test_a_validators_list_says_where_its_look_back_ended(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validator that replaced its samples over and over may have older ones that no list reaches."""
+    monkeypatch.setattr("chalicelib.leoma.routes_samples._BATCHES_LOOKED_AT", 3)
+    path = f"/samples/validator/{ALICE.hotkey}"
+    seen = []
+    for number in (1, 2, 2, 2):
+        send(client, ALICE, [sample(7, miner(number))])
+        reply = get(client, path, BOB)
+        seen.append((len(reply.json), reply.header("X-Truncated")))
+
+    assert seen == [(1, None), (2, None), (2, None), (1, "true")]
+    assert get(client, path + "?limit=1", BOB).header("X-Truncated") is None, "as many as were asked for"
+
+
 def test_a_miners_newest_sample_is_found_on_an_old_task(client: Client, freeze: Freeze) -> None:
     publish(300)
     for number in range(30):
