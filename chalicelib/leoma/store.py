@@ -180,9 +180,19 @@ def saving_snapshot(
     return table.putting(item) if instead_of is None else table.putting(item, when="#at = :known", known=instead_of)
 
 
+def keeping_snapshot(name: str, known: Snapshot | None) -> Write:
+    """7: no write, but the premise of one: the snapshot is still the one that was read."""
+    if known is None:
+        return table.checking("SNAP", name, when="attribute_not_exists(#pk)")
+    return table.checking("SNAP", name, when="#at = :known", known=known.at)
+
+
 def miners() -> list[Miner]:
     """7: the miners of the last validation."""
-    found = snapshot("miners")
+    return miners_of(snapshot("miners"))
+
+
+def miners_of(found: Snapshot | None) -> list[Miner]:
     return [Miner.model_validate(miner) for miner in found.content] if found else []
 
 

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from chalicelib.kernel import chain, clock, telemetry, web
 from chalicelib.kernel.blobs import Bucket
+from chalicelib.kernel.errors import Contended
 from chalicelib.kernel.jobs import Jobs
-from chalicelib.kernel.tables import ConditionFailed, transact
+from chalicelib.kernel.tables import ConditionFailed, transact, until_decided
 
 from . import contracts_sheets, domain, domain_views, ranking, store, store_jobs, tasks_fold
 from .contracts import LeomaSettings, Miner, task_key
@@ -26,7 +27,6 @@ _LOOKUPS_AT_ONCE = 16
 _LOOKUP_SECONDS = 10
 _SCORER_LOCK_SECONDS = 600
 _WAIT_FOR_SCORER_SECONDS = 240
-_WAIT_TO_WEIGH_SECONDS = 60
 _SAFE_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 
 Lookup = dict[str, Any] | None
@@ -149,7 +149,7 @@ def folding() -> None:
 
 @contextmanager
 def _scoring(wait: float = 0) -> Iterator[bool]:
-    """One at a time writes scores, ranks and weights, so that no slower run puts older ones back."""
+    """One at a time computes scores and ranks, so that no slower run puts older ones back."""
     deadline = clock.monotonic() + wait
     while True:
         with store_jobs.lock("scorer", _SCORER_LOCK_SECONDS) as alone:
@@ -243,30 +243,38 @@ def _rank() -> int:
         if miner.is_valid and miner.hotkey in found and ranking.is_eligible(found[miner.hotkey][1], size, threshold)
     ]
     places = ranking.dominance(entrants, settings.dominance_threshold)
-    _save_ranks(domain_views.ranked(places, size, threshold), at=clock.now(), block=_block())
+    ranked, at, block = domain_views.ranked(places, size, threshold), clock.now(), _block()
+    until_decided(lambda: _save_ranks(ranked, at=at, block=block))
     return len(places)
 
 
 def weigh() -> None:
-    """The last ranks with the miners of now: who is invalid since burns at once, even if a scorer never came back."""
-    with _scoring(_WAIT_TO_WEIGH_SECONDS):
+    """The last ranks with the miners of now: who is invalid since burns at once, whatever a scorer is doing."""
+
+    def decide() -> None:
         kept = store.snapshot("ranking")
-        try:
-            if kept:
-                _save_ranks(kept.content, at=kept.at, block=kept.block, instead_of=kept.at)
-        except ConditionFailed:
-            return  # a scorer was quicker, and it knew the miners of now
+        if kept:
+            _save_ranks(kept.content, at=kept.at, block=kept.block, instead_of=kept.at)
+
+    until_decided(decide)
 
 
 def _save_ranks(kept: list[dict[str, Any]], *, at: float, block: int | None, instead_of: float | None = None) -> None:
-    """The list and what is served of it, in one step: no reader sees two runs mixed."""
-    known = store.miners()
+    """The list and what is served of it in one step, while the miners that it was made of stand: no reader sees two
+    runs mixed, and nobody puts back the weight of a miner that became invalid meanwhile.
+    """
+    held = store.snapshot("miners")
+    known = store.miners_of(held)
     served = {
         "rank": domain_views.ranks(kept, known).model_dump(),
         "weights": domain_views.weights(kept, known).model_dump(),
     }
-    ranking_kept = store.saving_snapshot("ranking", kept, at=at, block=block, instead_of=instead_of)
-    transact([ranking_kept, *(store.saving_snapshot(name, one, at=at, block=block) for name, one in served.items())])
+    writes = [store.saving_snapshot(name, one, at=at, block=block) for name, one in served.items()]
+    writes.append(store.saving_snapshot("ranking", kept, at=at, block=block, instead_of=instead_of))
+    try:
+        transact([*writes, store.keeping_snapshot("miners", held)])
+    except ConditionFailed:
+        raise Contended from None
 
 
 def _block() -> int | None:

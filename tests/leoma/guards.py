@@ -109,6 +109,7 @@ GUARDS = [
         "attacks",
     ),
     leoma("store", "no older weights", ', when="#at = :known", known=instead_of', "", "scores"),
+    leoma("tasks", "weights of the miners of now", ', store.keeping_snapshot("miners", held)]', "]", "scores"),
     leoma(
         "tasks",
         "one scorer",

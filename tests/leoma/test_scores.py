@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.leoma import store, store_jobs, tasks
+from chalicelib.leoma import domain_views, store, store_jobs, tasks
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
 
@@ -90,13 +90,10 @@ def test_69_a_winner_that_becomes_invalid_burns_and_keeps_its_rank(client: Clien
     assert [one["uid"] for one in found["miners"]] == [1, 2]
 
 
-def test_69_a_winner_that_becomes_invalid_burns_even_if_the_scorer_died(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_69_a_winner_that_becomes_invalid_burns_whether_the_scorer_runs_or_died(client: Client) -> None:
     judged(client, miner(1), 80, 60)
     tasks.rank({}, None)
     store.add_to_blacklist(miner(1), None, "admin")
-    monkeypatch.setattr(tasks, "_WAIT_TO_WEIGH_SECONDS", 0)
     store.table.put({"pk": "LOCK", "sk": "scorer", "owner": "crashed", "until": NOW + 600})
     tasks.miners()
 
@@ -108,16 +105,37 @@ def test_69_weights_of_an_older_list_never_replace_a_newer_one(
 ) -> None:
     judged(client, miner(1), 80, 60)
     tasks.rank({}, None)
-    older, read = store.snapshot("ranking"), store.snapshot
+    read = store.snapshot
+    known = [store.snapshot("ranking")]
     freeze(NOW + 1)
     judged(client, miner(2), 80, 80)
     tasks.rank({}, None)
     newer = get(client, "/weights").json
-    monkeypatch.setattr(store, "snapshot", lambda name: older if name == "ranking" else read(name))
+    monkeypatch.setattr(store, "snapshot", lambda name: known.pop() if name == "ranking" and known else read(name))
     tasks.weigh()
-    monkeypatch.undo()
 
+    assert known == []
     assert get(client, "/weights").json == newer
+
+
+def test_69_a_scorer_that_knew_the_miners_before_undoes_no_burn(
+    client: Client, freeze: Freeze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(client, miner(1), 80, 60)
+    weigh = domain_views.weights
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.undo()
+        freeze(NOW + 1)
+        store.add_to_blacklist(miner(1), None, "admin")
+        tasks.miners()
+        return weigh(*given)
+
+    monkeypatch.setattr(domain_views, "weights", meanwhile)
+    tasks.rank({}, None)
+
+    found = get(client, "/weights").json
+    assert (found["winner_uid"], [one["miner_hotkey"] for one in found["miners"]]) == (0, [miner(1)])
 
 
 def test_70_a_winner_with_uid_zero_looks_like_a_burn(client: Client) -> None:
