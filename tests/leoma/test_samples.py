@@ -226,7 +226,15 @@ def test_41_a_hundred_in_order_and_no_more(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [({"samples": []}, 200), ({}, 422), ([], 422), ({"samples": {}}, 422), (None, 422)]
+    ("body", "status"),
+    [
+        ({"samples": []}, 200),
+        ({"samples": [], "signature": "0xab"}, 200),
+        ({}, 422),
+        ([], 422),
+        ({"samples": {}}, 422),
+        (None, 422),
+    ],
 )
 def test_42_43_no_samples(client: Client, body: Any, status: int) -> None:
     reply = post(client, ALICE, "/samples/batch", body)
