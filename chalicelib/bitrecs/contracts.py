@@ -220,7 +220,7 @@ class AgentQuery(Contract):
 
 
 class HotkeyQuery(Contract):
-    miner_hotkey: str = Field(max_length=200)
+    miner_hotkey: str
 
 
 class QueueQuery(Contract):

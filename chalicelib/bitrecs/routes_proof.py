@@ -11,9 +11,9 @@ from .contracts import BitrecsSettings, Submission
 
 
 def transport(request: Request) -> domain.Transport:
-    """The headers of /submit; one that is missing is empty, and fails where an empty one would."""
+    """The headers of /submit; one that is missing, or sent twice, is empty and fails where an empty one would."""
     names = ("X-Signature", "X-Timestamp", "X-Nonce", "X-T-Nonce")
-    return domain.Transport(*(request.header(name) or "" for name in names))
+    return domain.Transport(*("" if request.repeats(name) else request.header(name) or "" for name in names))
 
 
 def public_key(hotkey: str) -> bytes:

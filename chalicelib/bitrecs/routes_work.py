@@ -71,7 +71,7 @@ def register_validator(body: ValidatorRegistration) -> Registered:
     if not _signed_time(body):
         text = "The provided signed timestamp does not match the provided timestamp."
         raise Unauthenticated(text, code="signature_invalid")
-    if abs(clock.now() - body.timestamp) > _REGISTRATION_WINDOW_SECONDS:
+    if abs(int(clock.now()) - body.timestamp) > _REGISTRATION_WINDOW_SECONDS:
         text = "The provided timestamp is not within 5 minutes of the current time."
         raise Malformed(text, code="timestamp_expired")
     taken = "There is already a validator connected with the given hotkey."

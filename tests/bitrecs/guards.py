@@ -19,6 +19,8 @@ GUARDS = [
         "if False:",
         "submit_locks",
     ),
+    bitrecs("routes_proof", "a header once", '"" if request.repeats(name) else ', "", "submit_signatures"),
+    bitrecs("routes_work", "whole seconds", "abs(int(clock.now()) - body", "abs(clock.now() - body", "evaluation"),
     bitrecs("routes_proof", "curves switched off", "schemes=schemes, ", "", "submit_signatures"),
     # doors
     bitrecs("domain", "pauses between sets", "if wait > 0:", "if False:", "submit_locks"),

@@ -63,14 +63,17 @@ REGISTRATIONS: list[tuple[dict[str, Any], int, str]] = [
         "The provided signed timestamp does not match the provided timestamp.",
     ),
     ({"timestamp": NOW - 301}, 400, "The provided timestamp is not within 5 minutes of the current time."),
+    ({"timestamp": NOW + 301}, 400, "The provided timestamp is not within 5 minutes of the current time."),
+    ({"timestamp": NOW - 300}, 409, "There is already a validator connected with the given hotkey."),
     ({}, 409, "There is already a validator connected with the given hotkey."),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "status", "text"), REGISTRATIONS)
 def test_each_fault_of_a_validator_s_registration(
-    world: World, changes: dict[str, Any], status: int, text: str
+    world: World, freeze: Freeze, changes: dict[str, Any], status: int, text: str
 ) -> None:
+    freeze(NOW + 0.9)  # both clocks tell whole seconds
     signer = wallet("validator 0")
     body = {"timestamp": NOW, "hotkey": signer.hotkey, "commit_hash": "c"} | changes
     body = {"signed_timestamp": signer.sign(str(body["timestamp"]).encode()).hex()} | body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.bitrecs import tasks
-from tests.bitrecs.world import BLOCK, KEY, NOW, Freeze, World, screened
+from tests.bitrecs.world import BLOCK, KEY, NOW, Freeze, World, screened, told
 
 
 def test_get_submit_and_a_trailing_slash_are_json_and_no_redirect(world: World) -> None:  # V09
@@ -12,6 +12,13 @@ def test_get_submit_and_a_trailing_slash_are_json_and_no_redirect(world: World) 
     assert (wrong.status, slash.status) == (405, 404)
     assert wrong.json["detail"]
     assert slash.json["detail"]
+
+
+def test_what_is_no_address_is_told_as_such_however_long(world: World) -> None:
+    for hotkey in ("x", "5" * 5000, ""):
+        reply = world.client.get(f"/bitrecs/retrieval/agent-by-hotkey?miner_hotkey={hotkey}")
+
+        assert told(reply) == (400, f"Miner hotkey {hotkey[:100]} is not a valid format")
 
 
 def test_blocks_and_weights_follow_the_scores(world: World) -> None:

@@ -166,6 +166,17 @@ def test_a_nonce_is_made_of_few_letters(world: World, nonce: str) -> None:
     assert told(send(miner, body, miner.headers(body, **{"X-Nonce": nonce}))) == TRANSPORT
 
 
+@pytest.mark.parametrize("name", ["X-Signature", "X-Timestamp", "X-Nonce", "X-T-Nonce"])
+def test_a_header_sent_twice_counts_for_nothing(world: World, name: str) -> None:
+    miner = world.miner("a")
+    body = miner.body()
+    headers = miner.headers(body)
+
+    reply = send(miner, body, {name.lower(): "another"} | headers)
+
+    assert told(reply) == ((400, "Invalid or expired timestamp") if name == "X-Timestamp" else TRANSPORT)
+
+
 def test_altered_or_swapped_nonces_are_not_what_was_signed(world: World) -> None:  # S15, S16
     miner = world.miner("a")
     body = miner.body()
