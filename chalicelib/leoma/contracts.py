@@ -12,7 +12,7 @@ from chalicelib.kernel import keys
 from chalicelib.kernel.settings import Settings, knob
 
 LARGEST_TASK = 2**31 - 1
-_DIGITS = re.compile(r"-?[0-9]{1,18}")
+_DIGITS = re.compile(r"-?[0-9]{1,38}")
 _TASK_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 

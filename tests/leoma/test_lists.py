@@ -27,7 +27,8 @@ def of_task(client: Client, task: int = 7) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("limit", "kind"), [("0", "greater_than_equal"), ("501", "less_than_equal"), ("x", "int_parsing")]
+    ("limit", "kind"),
+    [("0", "greater_than_equal"), ("501", "less_than_equal"), ("9" * 38, "less_than_equal"), ("x", "int_parsing")],
 )
 @pytest.mark.parametrize("path", ["/samples/list", f"/samples/validator/{ALICE.hotkey}", f"/samples/miner/{miner(1)}"])
 def test_50_a_limit_out_of_range(client: Client, path: str, limit: str, kind: str) -> None:
