@@ -22,6 +22,10 @@ class Refused(Exception):
         self.code = code
 
 
+class Unreachable(OSError):
+    """Nobody spoke HTTP at an address, or it is none."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A status and the JSON that came with it; whatever else comes is no answer."""
@@ -56,19 +60,26 @@ def encoded(body: Any) -> bytes:
 
 def call(method: str, url: str, *, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
     """One request; redirects are not followed, for no API of this project makes any."""
+    raw = None if body is None else encoded(body)
+    content = {"Content-Type": "application/json"} if raw is not None else {}
+    try:
+        status, text = _exchanged(method, url, raw, content | (headers or {}))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unreachable(f"no answer from {url.partition('?')[0]}: {error or type(error).__name__}") from error
+    try:
+        return Reply(status, json.loads(text))
+    except ValueError:
+        return Reply(status, {"detail": text[:200].decode("utf-8", "replace"), "code": "no_json"}, is_json=False)
+
+
+def _exchanged(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=_SECONDS)
-    raw = None if body is None else encoded(body)
-    content = {"Content-Type": "application/json"} if raw is not None else {}
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request(method, target or "/", body=raw, headers=content | (headers or {}))
+        connection.request(method, target or "/", body=body, headers=headers)
         answer = connection.getresponse()
-        text = answer.read()
+        return answer.status, answer.read()
     finally:
         connection.close()
-    try:
-        return Reply(answer.status, json.loads(text))
-    except ValueError:
-        return Reply(answer.status, {"detail": text[:200].decode("utf-8", "replace"), "code": "no_json"}, is_json=False)

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.kernel import flows
 
-from . import clients, cloud, terminal, wallets
+from . import api, clients, cloud, terminal, wallets
 
 _BATCH_LIMIT = 100
 _SHOWN = 20
@@ -79,24 +80,29 @@ def submit(
 @app.command()
 def watch(
     url: Url = None,
-    every: Annotated[float, typer.Option(help="Seconds between looks.", min=1)] = 12,
-    times: Annotated[int, typer.Option(help="Stop after so many looks; 0: never.")] = 0,
+    every: Annotated[float, typer.Option(help="Seconds between looks.", min=1, max=86_400)] = 12,
+    times: Annotated[int, typer.Option(help="Stop after so many looks; 0: never.", min=0)] = 0,
 ) -> None:
-    """A live table of the ranks."""
+    """A live table of the ranks; it outlives an API that does not answer for a while."""
     leoma = clients.Leoma(cloud.api_url(url, "leoma"))
     if terminal.wants_json():
         terminal.result(leoma.ranks())
         return
     looks = 0
-    with Live(_table(leoma.ranks()), console=terminal.results) as live:
+    table = _table(leoma.ranks())
+    with Live(table, console=terminal.results) as live:
         while not times or (looks := looks + 1) < times:
             time.sleep(every)
-            live.update(_table(leoma.ranks()))
+            try:
+                table = _table(leoma.ranks())
+            except (api.Refused, OSError) as error:
+                table.caption = Text(f"not fresh: {error}")
+            live.update(table)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8-sig"))
     except ValueError as error:
         terminal.refuse(f"{file} is not JSON: {error}", code="bad_file")
     samples = content.get("samples") if isinstance(content, dict) else content
@@ -106,7 +112,11 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def _table(found: dict[str, Any]) -> Table:
-    table = Table("rank", "uid", "miner", "passed", "pass rate", "block", box=None, header_style="bold")
+    count = len(found["ranks"])
+    caption = "nobody is ranked yet" if not count else f"the first {_SHOWN} of {count}" if count > _SHOWN else None
+    table = Table(box=None, header_style="bold", caption=caption, caption_justify="left")
+    for name in ("rank", "uid", "miner", "passed", "pass rate", "block"):
+        table.add_column(name, justify="left" if name == "miner" else "right", overflow="fold")
     for entry in found["ranks"][:_SHOWN]:
         rate = f"{100 * entry['pass_rate']:.1f} %"
         uid, block = ("-" if entry[name] is None else str(entry[name]) for name in ("uid", "block"))

@@ -238,6 +238,8 @@ def main() -> None:
         _end(str(error), "bad_setting")
     except api.Refused as refused:
         _end(f"{refused.status}: {refused.detail}", refused.code)
+    except api.Unreachable as silent:
+        _end(str(silent), "no_answer")
     except flows.TaskFailed as failure:
         _end(str(failure), failure.kind)
     except ModuleNotFoundError as missing:

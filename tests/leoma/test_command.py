@@ -16,7 +16,7 @@ import pytest
 from chalicelib.kernel import keys
 from chalicelib.leoma import domain
 from chalicelib.leoma.contracts import NewSample
-from subnetctl import clients
+from subnetctl import api, clients, leoma
 from tests.harness.laptop import ROOT, Laptop, eventually
 
 from .world import miner, sample
@@ -80,6 +80,28 @@ def test_publish_submit_and_rank(laptop: Laptop, tmp_path: Path) -> None:
     written = json.loads(laptop.client("s3").get_object(Bucket="leoma-samples", Key=key)["Body"].read())
     digest = hashlib.sha256(json.dumps(written["data"], sort_keys=True).encode()).digest()
     assert keys.verify(keys.public_key(ALICE), digest, bytes.fromhex(written["signature"][2:]))
+
+
+def test_a_watch_outlives_an_api_that_is_silent_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"rank": 1, "uid": 3, "miner_hotkey": DAVE, "passed_count": 7, "pass_rate": 0.7, "block": None}
+    answers = iter([{"ranks": [entry]}, api.Unreachable("no answer from x")])
+
+    def ranks(_client: clients.Leoma) -> Any:
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(clients.Leoma, "ranks", ranks)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    leoma.watch("http://x", every=1, times=2)
+
+    shown = capsys.readouterr().out
+    assert DAVE[:36] in shown
+    assert "…" not in shown
+    assert "not fresh: no answer from x" in shown
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", "[1]"])

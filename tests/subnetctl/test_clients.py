@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ import app as app_module
 from local.gateway import Gateway
 from local.server import Server
 from subnetctl import api, clients
+from tests.harness import command
+from tests.harness.command import Run
 from tests.harness.laptop import ROOT
 from tests.harness.wallets import Wallet, wallet
 
@@ -35,6 +38,11 @@ def url(cloud: None) -> Iterator[str]:
         server.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.stop()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    return command.here(monkeypatch, capfd)
 
 
 def refused(act: object) -> str:
@@ -67,6 +75,22 @@ def test_a_client_without_a_hotkey_says_so() -> None:
 
 def test_a_page_that_is_no_api_is_not_taken_for_an_answer(url: str) -> None:
     assert refused(lambda: clients.Client(f"{url}/leoma").get("/dashboard")) == "not_the_api"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9", "http://127.0.0.1:x", "http://[::1", "http://127.0.0.1:9/a b", "http://ü..x", "x"]
+)
+def test_an_address_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, address: str, run: Run) -> None:
+    status, result, words = run("leoma", "watch", "--url", address)
+
+    assert (status, result) == (1, None)
+    assert json.loads(words)["code"] == "no_answer"
+    assert json.loads(words)["detail"].startswith(f"no answer from {address}/scores/rank: ")
+
+
+def test_what_cannot_be_a_header_is_a_refusal_too() -> None:
+    with pytest.raises(api.Unreachable):
+        api.call("GET", "http://127.0.0.1:9", headers={"X-ORTK": "a\r\nb"})
 
 
 def test_what_is_signed_is_composed_in_one_place() -> None:
