@@ -6,7 +6,7 @@ import pytest
 
 from chalicelib.bitrecs import tasks
 from tests.bitrecs.conftest import _github_server, github, started, world
-from tests.bitrecs.world import Miner, World, screened
+from tests.bitrecs.world import Miner, World, screened, status_of
 from tests.harness.browser import Page
 from tests.harness.wallets import wallet
 
@@ -78,6 +78,27 @@ def test_an_agent_is_found_by_its_hotkey_and_keeps_its_prompts(page: Page, judge
 
     find(page, wallet("nobody").hotkey)
     page.wait_for("document.querySelector('#agent').textContent.includes('not found')")
+
+
+def test_a_reader_keeps_order_and_focus_and_sees_the_agent_move_on(
+    page: Page, judged: list[Miner], world: World, base_url: str
+) -> None:
+    page.open("about:blank")
+    page.open(base_url + "/bitrecs/dashboard")
+    page.wait_for(ROWS.format("#queue", 2))
+    page.evaluate("document.querySelectorAll('#queue th button')[3].click()")
+    page.evaluate("document.querySelectorAll('#queue th button')[3].click()")
+    page.evaluate("document.querySelector('#queue tbody button.plain').focus()")
+    find(page, next(miner.hotkey for miner in judged if status_of(world, miner) == "evaluating"))
+    page.wait_for("document.querySelectorAll('#agent section').length === 3")
+    assert world.validators[1].evaluate(0.5)
+    assert world.miner("fifth").submit().status == 201
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for("document.querySelectorAll('#agent section').length === 4")
+
+    page.wait_for(ROWS.format("#queue", 3))
+    assert page.evaluate("document.querySelectorAll('#queue th')[3].ariaSort") == "descending"
+    assert page.evaluate("document.activeElement === document.querySelector('#queue tbody button.plain')")
 
 
 def find(page: Page, hotkey: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,8 +49,17 @@ def test_an_empty_subnet_says_what_is_missing(page: Page, base_url: str) -> None
     page.wait_for(READY)
 
     assert "no ranks were computed yet" in page.text("#status")
-    assert "No miner" in page.text("#ranks")
+    assert "No miner has committed" in page.text("#ranks")
     assert "burn" in page.text("#figures")
+
+
+def test_old_ranks_are_shown_as_such(page: Page, judged: None, base_url: str, freeze: Callable[[float], None]) -> None:
+    freeze(time.time() + 3 * 3600)
+    page.open(base_url + "/leoma/dashboard")
+    page.wait_for("document.querySelector('#status').dataset.state === 'stale'")
+
+    assert "computed 3 h ago — the scorer is late" in page.text("#status")
+    assert page.evaluate("document.querySelectorAll('#ranks tbody tr').length") == 3
 
 
 def test_ranks_tasks_and_verdicts(page: Page, judged: None, base_url: str) -> None:
@@ -64,7 +74,9 @@ def test_ranks_tasks_and_verdicts(page: Page, judged: None, base_url: str) -> No
     page.wait_for("document.querySelectorAll('#task tbody tr').length === 3")
 
     assert "<b>sharp</b> motion" in page.text("#task")
-    assert page.evaluate("document.querySelectorAll('#task video').length") == 2
+    page.wait_for("[...document.querySelectorAll('#task video')].filter((video) => video.hidden).length === 2")
+    assert "not in the bucket, or not playable" in page.text("#task")
+    assert "side by side" not in page.text("#task")
     assert page.evaluate("location.hash").startswith("#miner=5")
     assert page.flaws("leoma") == []
 

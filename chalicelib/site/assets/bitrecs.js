@@ -1,5 +1,5 @@
 // The dashboard of Bitrecs: who leads, who waits, how one agent was judged, who is connected.
-import { badge, csvButton, el, figures, fill, getJson, key, percent, poll, table, when } from "./site.js";
+import { badge, csvButton, el, figures, fill, getJson, key, percent, poll, redraw, table, when } from "./site.js";
 
 const KINDS = {
   finished: "good", evaluating: "warn", screening_1: "", screening_2: "",
@@ -16,13 +16,14 @@ let weights = {};
 let board = [];
 
 const state = (value) => badge(WORDS[value] ?? value, KINDS[value] ?? "");
+const long = (text) => (text ? el("span", { class: "long" }, text) : "–");
 const choose = (agent) => el("button", { class: "plain", type: "button", onclick: () => show(agent.agent_id) }, agent.name);
 
 const BOARD = [
   { name: "Agent", value: (agent) => agent.name, show: choose },
   { name: "Miner", value: (agent) => agent.miner_hotkey, show: (agent) => key(agent.miner_hotkey) },
   { name: "UID", value: (agent) => agent.miner_uid, number: true },
-  { name: "Model", value: (agent) => agent.model },
+  { name: "Model", value: (agent) => agent.model, show: (agent) => long(agent.model) },
   { name: "Score", value: (agent) => agent.final_score, show: (agent) => percent(agent.final_score), number: true },
   { name: "Weight", value: (agent) => weights[agent.miner_uid] ?? 0, show: (agent) => percent(weights[agent.miner_uid] ?? 0), number: true },
   { name: "Validators", value: (agent) => agent.validator_count, number: true },
@@ -38,7 +39,7 @@ const RUNS = [
   { name: "Problem", value: (run) => run.problem_name },
   { name: "State", value: (run) => run.status, show: (run) => state(run.status) },
   { name: "Score", value: scoreOf, show: (run) => percent(scoreOf(run)), number: true },
-  { name: "Error", value: (run) => run.error_message },
+  { name: "Error", value: (run) => run.error_message, show: (run) => long(run.error_message) },
   { name: "Ended", value: (run) => run.finished_or_errored_at, show: (run) => when(run.finished_or_errored_at) },
 ];
 const VALIDATORS = [
@@ -70,21 +71,26 @@ async function drawOverview() {
     Screeners: health.validators.connected_screeners,
     Submissions: health.submissions_enabled ? "open" : "closed",
   }));
-  fill("#board", table({
-    caption: "The best agents of the current evaluation set", columns: BOARD, rows: agents,
-    empty: "No agent of this set is finished yet.", chosen: (agent) => agent.agent_id === chosen,
-  }));
-  fill("#validators", table({
+  drawBoard();
+  redraw("#validators", validators, () => table({
     caption: "Sessions with a young heartbeat", columns: VALIDATORS, rows: validators, empty: "Nobody is connected.",
   }));
   await drawQueue();
+  if (chosen) await drawAgent().catch(() => {});
   return `set ${set.latest_set_id}, ${agents.length} ranked, updated ${new Date().toLocaleTimeString()}`;
+}
+
+function drawBoard() {
+  redraw("#board", [board, weights, chosen], () => table({
+    caption: "The best agents of the current evaluation set", columns: BOARD, rows: board,
+    empty: "No agent of this set is finished yet.", chosen: (agent) => agent.agent_id === chosen,
+  }));
 }
 
 async function drawQueue() {
   const stage = document.querySelector("#stage").value;
   const waiting = await getJson(`retrieval/queue?stage=${stage}`);
-  fill("#queue", table({
+  redraw("#queue", [stage, waiting, chosen], () => table({
     caption: `${waiting.length} in this stage, in the order in which they are taken`,
     columns: QUEUE, rows: waiting, empty: "Nobody waits here.", chosen: (agent) => agent.agent_id === chosen,
   }));
@@ -92,21 +98,28 @@ async function drawQueue() {
 
 async function show(agentId) {
   chosen = agentId;
+  drawBoard();
   history.replaceState(null, "", `#agent=${agentId}`);
   try {
     await drawAgent();
     document.querySelector("#agent").scrollIntoView({ block: "nearest" });
   } catch (error) {
-    fill("#agent", el("p", { class: "empty card" }, error.message));
+    drawNoAgent(error);
   }
 }
 
+function drawNoAgent(error) {
+  redraw("#agent", error.message, () => el("p", { class: "empty card" }, error.message));
+}
+
 async function drawAgent() {
-  const query = `agent_id=${encodeURIComponent(chosen)}`;
+  const asked = chosen;
+  const query = `agent_id=${encodeURIComponent(asked)}`;
   const [agent, evaluations] = await Promise.all([
     getJson(`retrieval/agent-by-id?${query}`), getJson(`retrieval/evaluations-for-agent?${query}`),
   ]);
-  fill("#agent",
+  if (asked !== chosen) return;
+  redraw("#agent", [agent, evaluations], () => [
     el("div", { class: "card" },
       el("h3", {}, agent.name, " ", state(agent.status)),
       figures({
@@ -114,7 +127,8 @@ async function drawAgent() {
         "Final score": percent(agent.final_score), Submitted: when(agent.created_at),
       }),
       prompt("System prompt", agent.system_prompt_template), prompt("User prompt", agent.user_prompt_template)),
-    evaluations.length ? evaluations.map(drawEvaluation) : el("p", { class: "empty" }, "Not evaluated yet."));
+    evaluations.length ? evaluations.map(drawEvaluation) : el("p", { class: "empty" }, "Not evaluated yet."),
+  ].flat());
 }
 
 function prompt(title, text) {
@@ -136,7 +150,9 @@ document.querySelector("#find").addEventListener("submit", async (event) => {
   try {
     show((await getJson(`retrieval/agent-by-hotkey?miner_hotkey=${encodeURIComponent(wanted)}`)).agent_id);
   } catch (error) {
-    fill("#agent", el("p", { class: "empty card" }, error.message));
+    chosen = null;
+    drawBoard();
+    drawNoAgent(error);
   }
 });
 fill("#board-tools", csvButton("bitrecs-leaderboard.csv", BOARD, () => board));

@@ -1,9 +1,8 @@
-import { badge, csvButton, el, figures, fill, getJson, key, percent, poll, table, when } from "./site.js";
+import { badge, csvButton, el, figures, fill, getJson, key, percent, poll, redraw, table, when } from "./site.js";
 
 const TASKS_SHOWN = 100;
 const MODEL_LETTERS = 40;
 const STALE_SECONDS = 2 * 3600;
-const drawn = new Map();
 const view = { ranks: [], weights: new Map(), miners: new Map(), miner: null, task: null, tasks: [] };
 
 // --- ranks
@@ -53,17 +52,9 @@ function drawRanks() {
     caption: view.ranks.length ? "Miners by rank" : "Nobody is ranked yet: the window of tasks is not full, or nobody judged four fifths of it",
     columns: rankColumns,
     rows: found,
-    empty: "No miner matches.",
+    empty: view.miners.size ? "No miner matches." : "No miner has committed a model yet.",
     chosen: (row) => row.miner_hotkey === view.miner,
   }));
-}
-
-/** Only what changed is drawn again, so that a reader keeps place, order and focus from block to block. */
-function redraw(target, data, build) {
-  const text = JSON.stringify(data);
-  if (drawn.get(target) === text) return;
-  drawn.set(target, text);
-  fill(target, build());
 }
 
 // --- a miner's tasks
@@ -138,8 +129,13 @@ function clips(detail) {
     const words = el("span", {}, name);
     const video = el("video", { src: url, controls: true, loop: true, preload: "metadata", playsinline: true, "aria-label": name });
     video.muted = true;
-    video.addEventListener("error", () => { words.textContent = `${name}: not in the bucket, or not playable`; });
-    return { video, figure: el("figure", {}, video, el("figcaption", {}, words)) };
+    const figure = el("figure", {}, video, el("figcaption", {}, words));
+    video.addEventListener("error", () => {
+      words.textContent = `${name}: not in the bucket, or not playable`;
+      video.hidden = true;
+      figure.className = "card";
+    });
+    return { video, figure };
   });
   return el("div", {},
     el("div", { class: "clips" }, videos.map(({ figure }) => figure)),
@@ -166,6 +162,7 @@ function playTogether(videos) {
   });
   for (const video of videos) {
     video.addEventListener("ended", () => { if (playable().every((other) => other.ended)) begin(); });
+    video.addEventListener("error", () => { button.hidden = !playable().length; });
   }
   return button;
 }
@@ -222,8 +219,9 @@ async function weightsWithAge() {
 function asOf(weights) {
   if (weights.age === null) return "no ranks were computed yet";
   const minutes = Math.round(weights.age / 60);
-  const age = minutes < 1 ? "just now" : `${minutes} min ago`;
-  return `ranks as of block ${weights.block ?? "?"}, computed ${age}${weights.age > STALE_SECONDS ? " — the scorer is late" : ""}`;
+  const age = minutes < 1 ? "just now" : minutes < 120 ? `${minutes} min ago` : `${Math.round(minutes / 60)} h ago`;
+  const words = `ranks as of block ${weights.block ?? "?"}, computed ${age}`;
+  return weights.age > STALE_SECONDS ? { words: `${words} — the scorer is late`, state: "stale" } : words;
 }
 
 poll(async () => {
@@ -241,7 +239,7 @@ poll(async () => {
     "Valid miners": `${miners.valid_count} of ${miners.total}`,
     "Validators": stats.total_validators,
     "Samples": stats.total_samples.toLocaleString(),
-    "Pass rate": percent(stats.overall_pass_rate),
+    "Pass rate": percent(stats.total_score_entries ? stats.overall_pass_rate : null),
   }));
   drawRanks();
   drawValidators(summaries, agreement);

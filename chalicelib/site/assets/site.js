@@ -23,6 +23,20 @@ export function fill(target, ...children) {
   (typeof target === "string" ? document.querySelector(target) : target).replaceChildren(...children.flat());
 }
 
+const drawn = new Map();
+
+/** Only what changed is drawn again, so that a reader keeps place and focus from block to block. */
+export function redraw(target, data, build) {
+  const text = JSON.stringify(data);
+  if (drawn.get(target) === text) return;
+  drawn.set(target, text);
+  const box = document.querySelector(target);
+  const buttons = () => [...box.querySelectorAll("button")];
+  const held = buttons().indexOf(document.activeElement);
+  fill(box, build());
+  buttons()[held]?.focus({ preventScroll: true });
+}
+
 /** JSON of a path below this page's mount; a refusal becomes an Error that carries status and body. */
 export async function getJson(path, options = {}) {
   const answer = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(10000), ...options });
@@ -34,7 +48,10 @@ export async function getJson(path, options = {}) {
   return body;
 }
 
-/** Run `work` now and once per block while the page is seen; failures slow down, keep what is shown, and are said. */
+/**
+ * Run `work` now and once per block while the page is seen; failures slow down, keep what is shown, and are said.
+ * It answers the words of the status line, or {words, state} where what it found is not fresh.
+ */
 export function poll(work, { seconds = 12, status = "#status" } = {}) {
   const line = document.querySelector(status);
   let failures = 0;
@@ -44,10 +61,10 @@ export function poll(work, { seconds = 12, status = "#status" } = {}) {
     clearTimeout(timer);
     if (!document.hidden) {
       try {
-        const words = await work();
+        const told = await work();
         failures = 0;
         shownAt = new Date();
-        say("fresh", words ?? "");
+        say(told?.state ?? "fresh", told?.words ?? told ?? "");
       } catch (error) {
         failures += 1;
         const since = shownAt ? `showing ${shownAt.toLocaleTimeString()}` : "nothing to show yet";
@@ -98,18 +115,25 @@ export function figures(pairs) {
     el("div", { class: "figure" }, el("dt", {}, name), el("dd", {}, value ?? "–"))));
 }
 
+const orders = new WeakMap();
+
 /**
  * A sortable table. A column is {name, value(row), show?(row), number?}; `empty` is said when there are no rows.
+ * The order that a reader chose is kept when a table with the same columns is drawn again.
  */
 export function table({ caption, columns, rows, empty = "Nothing here yet.", order = null, chosen = () => false }) {
   const box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption });
-  let sorted = order;
+  let sorted = orders.get(columns) ?? order;
   function draw() {
     if (!rows.length) return fill(box, el("p", { class: "empty" }, empty));
     const ordered = sorted === null ? rows : [...rows].sort(comparing(columns[sorted.column], sorted.descending));
     const head = columns.map((column, index) => {
       const state = sorted?.column === index ? (sorted.descending ? "descending" : "ascending") : "none";
-      const turn = () => { sorted = { column: index, descending: sorted?.column === index && !sorted.descending }; draw(); };
+      const turn = () => {
+        sorted = { column: index, descending: sorted?.column === index && !sorted.descending };
+        orders.set(columns, sorted);
+        draw();
+      };
       return el("th", { scope: "col", "aria-sort": state, class: column.number ? "number" : "" },
         el("button", { type: "button", onclick: turn }, column.name));
     });
