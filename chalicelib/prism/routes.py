@@ -306,8 +306,8 @@ def next_assignment(request: Request) -> AssignmentView | None:
 
 @api.post(f"{VALIDATORS}/expire", auth=internal)
 def expire() -> Expired:
-    """Take every overdue lease back."""
-    return Expired(expired_submission_ids=tasks_claim.expire_overdue())
+    """Take every overdue lease back; names, once, each submission that lost one since the last call."""
+    return Expired(expired_submission_ids=tasks_claim.expired_submissions())
 
 
 def _named_validator(request: Request) -> str | None:

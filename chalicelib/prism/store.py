@@ -31,6 +31,7 @@
 | 24 | give a submission back             | SUB, QUEUE, ASG, SLOT, LEASES     | conditional | 1 transaction of 5      |
 | 25 | the history of a family            | EVENTS#{family}                   | strong      | 1 query of 100          |
 | 26 | take a failed submission back      | SUB, QUEUE                        | conditional | 1 transaction of 2      |
+| 27 | leases that the clock ended        | EXPIRED                           | strong      | queries of 100, deletes |
 
 Nothing is read from an index of DynamoDB's: every list is a partition of its own, written with what it lists.
 """
@@ -55,7 +56,7 @@ table = Table("prism")
 _QUEUE_PAGE = 25
 _QUEUE_PAGES = 8
 _REQUEST_SECONDS = 86_400
-_DONE_SECONDS = 604_800
+_TOLD_SECONDS = 604_800
 NEXT_STEP = "#timeline = list_append(#timeline, :step)"
 
 
@@ -321,10 +322,11 @@ def name_architecture(assignment_id: str, arch_hash: str) -> None:
         raise Contended from None
 
 
-def overdue(now: float) -> list[str]:
-    """Assignments whose deadline lies strictly before now."""
-    page = table.query("LEASES", where="#sk < :now", values={"now": micros(now)}, limit=100, consistent=True)
-    return [str(item["assignment_id"]) for item in page.items]
+def overdue(now: float) -> Iterator[str]:
+    """Assignments whose deadline lies strictly before now, the earliest first."""
+    before = {"now": micros(now)}
+    for item in table.query_all("LEASES", where="#sk < :now", values=before, limit=100, consistent=True):
+        yield str(item["assignment_id"])
 
 
 def leases() -> list[Assignment]:
@@ -362,12 +364,27 @@ def forget_run(submission_id: str, execution: str) -> None:
 
 
 def done_item(submission_id: str) -> Item:
+    return _to_be_told("DONE", submission_id, submission_id)
+
+
+def expired_item(assignment: Assignment) -> Item:
+    return _to_be_told("EXPIRED", assignment.id, assignment.submission_id)
+
+
+def _to_be_told(pk: str, key: str, submission_id: str) -> Item:
     now = clock.now()
-    return {"pk": "DONE", "sk": f"{micros(now)}#{submission_id}", "submission_id": submission_id,
-            "ttl": int(now) + _DONE_SECONDS}  # fmt: skip
+    ttl = int(now) + _TOLD_SECONDS
+    return {"pk": pk, "sk": f"{micros(now)}#{key}", "submission_id": submission_id, "ttl": ttl}
 
 
 def take_done() -> list[str]:
     """Ids that ended since the last poll; each goes to one caller only."""
     ended = table.query("DONE", limit=100, consistent=True).items
     return [str(item["submission_id"]) for item in ended if table.delete("DONE", str(item["sk"]))]
+
+
+def take_expired() -> Iterator[str]:
+    """27: submissions that lost a lease to the clock, the earliest first; each goes to one caller only."""
+    for item in table.query_all("EXPIRED", limit=100, consistent=True):
+        if table.delete("EXPIRED", str(item["sk"])):
+            yield str(item["submission_id"])

@@ -13,7 +13,7 @@ from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import store, store_families
-from .contracts import COMPLETED, HELD, PENDING, Assignment, Family, Hold, Submission, Variant
+from .contracts import COMPLETED, EXPIRED, HELD, PENDING, Assignment, Family, Hold, Submission, Variant
 from .store_records import micros
 
 table = store.table
@@ -124,6 +124,7 @@ def _ended(submission: Submission, ending: Ending) -> Write:
 def _assignment_ended(after: Assignment) -> list[Write]:
     """The lease in its last state, its validator free for another one."""
     change = "SET #status = :status, #error = :error, #metrics = :metrics"
+    told = [table.putting(store.expired_item(after))] if after.status == EXPIRED else []
     return [
         table.updating(
             f"ASG#{after.id}", "-", change, when="#status IN (:assigned, :accepted, :running)",
@@ -135,6 +136,7 @@ def _assignment_ended(after: Assignment) -> list[Write]:
             when="attribute_not_exists(#pk) OR #assignment_id = :id", id=after.id,
         ),
         table.deleting("LEASES", f"{micros(after.deadline_at)}#{after.id}"),
+        *told,
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ again what was claimed and lost.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 
@@ -27,6 +28,7 @@ _REVIEW_SECONDS = 12.0
 _reviewers = threading.BoundedSemaphore(3)
 _LIVE_STATES = {"RUNNING", "PENDING_REDRIVE"}
 _TIMER_SLACK_SECONDS = 0.1
+_EXPIRE_SECONDS = 8.0
 
 
 def process_next() -> str | None:
@@ -129,17 +131,26 @@ def _prepared(lease: Assignment) -> Assignment | None:
     return dataclasses.replace(lease, arch_hash=arch_hash)
 
 
-def expire_overdue() -> list[str]:
-    """Submissions whose validator let the deadline pass."""
-    lost = []
+def expire_overdue() -> None:
+    """Take back what validators let pass the deadline; what time does not suffice for is left to the next sweep."""
+    deadline = clock.monotonic() + _EXPIRE_SECONDS
     for assignment_id in store.overdue(clock.now()):
-        try:
-            found = tasks_finish.expire_assignment(assignment_id)
-        except NotFound:
-            continue
-        if found:
-            lost.append(found)
-    return lost
+        with contextlib.suppress(NotFound):
+            tasks_finish.expire_assignment(assignment_id)
+        if clock.monotonic() > deadline:
+            return
+
+
+def expired_submissions() -> list[str]:
+    """Who lost a validator since this was asked last, whether a timer, the sweep or this call took the lease."""
+    deadline = clock.monotonic() + 2 * _EXPIRE_SECONDS
+    expire_overdue()
+    found: dict[str, None] = {}
+    for submission_id in store.take_expired():
+        found[submission_id] = None
+        if clock.monotonic() > deadline:
+            break
+    return list(found)
 
 
 def recover() -> None:

@@ -37,6 +37,8 @@ GUARDS = [
         "return True",
         "assignments",
     ),
+    prism("store_commit", "a lease's end is told", "if after.status == EXPIRED", "if False", "assignments"),
+    prism("store", "told once", 'if table.delete("EXPIRED", str(item["sk"])):', "if True:", "assignments"),
     prism("domain", "a family once", "if known.equal:", "if False:", "attribution"),
     prism(
         "domain",

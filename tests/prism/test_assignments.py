@@ -8,6 +8,8 @@ import pytest
 
 from chalicelib.kernel import clock
 from chalicelib.prism import store, store_families, tasks
+from chalicelib.prism.store import table
+from tests.harness.history import put_alike
 from tests.harness.race import all_at_once
 from tests.prism.machine import Machines
 from tests.prism.world import ALICE, BOB, INTERNAL, MODEL, NOW, VALIDATORS, Configure, Freeze, Prism, model
@@ -199,6 +201,27 @@ def test_the_timer_ends_a_lease_and_nothing_that_ended(prism: Prism, machines: M
     machines.run(lease["id"])
     assert prism.status(submission_id)["status"] == "pending"
     machines.run(lease["id"])
+    assert (expire(prism), expire(prism)) == ([submission_id], [])
+
+
+def test_what_a_timer_and_the_sweep_took_is_told_once(prism: Prism, machines: Machines, freeze: Freeze) -> None:
+    first, second = prism.submitted({"code": model(1)}), prism.submitted({"code": model(2)})
+    lease = prism.next("a")
+    freeze(clock.now() + 901)
+    machines.run(lease["id"])
+    assert [prism.next(validator)["submission_id"] for validator in "bc"] == [first, second]
+    freeze(clock.now() + 901)
+    tasks.jobs.tick({"run": "sweep"}, None)
+    assert expire(prism) == [first, second]
+    assert expire(prism) == []
+
+
+def test_no_number_of_overdue_leases_hides_one(prism: Prism, freeze: Freeze) -> None:
+    submission_id = prism.submitted()
+    assert prism.next()
+    put_alike(table, {"pk": "LEASES", "assignment_id": "gone"}, (f"0{number:04d}" for number in range(150)))
+    freeze(clock.now() + 901)
+    assert expire(prism) == [submission_id]
 
 
 def test_what_is_completed_stays_completed(prism: Prism) -> None:
