@@ -160,8 +160,14 @@ def _paths(filename: str, entries: list[_Entry]) -> dict[bytes, str]:
         if key in taken:
             raise Rejected(f"unsafe source path: {_shown(entry.name)} appears twice")
         taken.add(key)
-        found[entry.name] = f"{stem}/{path}"
+        found[entry.name] = f"{stem}/{importable(path)}"
     return found
+
+
+def importable(path: str) -> str:
+    """Python in the one spelling that is imported everywhere: some systems import `.PY` too, and review reads it."""
+    stem, suffix = posixpath.splitext(path)
+    return stem + suffix.lower() if suffix.lower() == ".py" else path
 
 
 def _safe_path(name: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from chalicelib.kernel.text import is_unicode
 from chalicelib.kernel.values import frozen
 
-from .archive import Rejected
+from .archive import Rejected, importable
 from .contracts import ARCHITECTURE_ONLY, FULL, TRAINING_FOR_ARCH
 
 MAX_MANIFEST_BYTES = 64_000
@@ -128,11 +128,11 @@ def _listed(files: dict[str, str], section: dict[str, Any], folder: str) -> list
 
 def _find(files: dict[str, str], path: str, folder: str) -> str:
     """Exactly, then below the manifest's folder, then as the end of any path."""
-    below = posixpath.join(folder, path)
-    for candidate in (path, below):
+    wanted = importable(path)
+    for candidate in (wanted, posixpath.join(folder, wanted)):
         if candidate in files:
             return candidate
-    ending = "/" + path.removeprefix("./")
+    ending = "/" + wanted.removeprefix("./").lstrip("/")
     for candidate in sorted(files):
         if candidate.endswith(ending):
             return candidate

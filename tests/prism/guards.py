@@ -90,6 +90,7 @@ GUARDS = [
     prism("archive", "symlinks", "if stat.S_ISLNK(entry.mode):", "if False:", "archive"),
     prism("archive", "number of files", "if len(files) > limits.max_files:", "if False:", "archive"),
     prism("archive", "kinds of files", "if special or not ", "if False and not ", "archive"),
+    prism("archive", "Python in capitals", 'if suffix.lower() == ".py" else path', "if False else path", "review"),
     prism("archive", "bombs", "if bombs or sum(", "if sum(", "archive"),
     prism("archive", "encrypted", "if entry.flags & (_ENCRYPTED | _STRONG | _MASKED):", "if False:", "archive"),
     prism("archive", "twice", "if key in taken:", "if False:", "archive"),

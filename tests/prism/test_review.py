@@ -103,6 +103,9 @@ def archive(*, filename: str = "project.zip", raw: bytes = b"", code: str = "") 
         (project({"m.py": LONG_WINDED}), "the source holds more than 200000 words, signs and lines"),
         (project({"m.py": "#" * 50_000}), "zip source project.zip exceeds 2000000 bytes"),
         (project({"../../x.py": MODEL}), "unsafe source path"),
+        (project({"model.py": MODEL, "help.PY": "import os\n"}), "forbidden imports: os"),
+        (project({"model.py": MODEL, "help.Py": "x = eval('1')\n"}), "submission violates Prism safety rules"),
+        (project({"model.py": MODEL, "model.PY": MODEL}), "unsafe source path: model.PY appears twice"),
         (project({"README.md": "x"}), "Prism project contains no Python source"),
         (project({"prism.yaml": "kind: weird", "model.py": MODEL}), "unsupported Prism project kind: weird"),
         (project({"prism.yaml": "[1]", "model.py": MODEL}), "prism.yaml must contain a mapping"),
@@ -135,6 +138,14 @@ def test_projects_that_review_refuses(prism: Prism, body: dict[str, Any], error:
     found = prism.processed(body)
     assert found["status"] == "rejected"
     assert error in found["error"]
+
+
+@pytest.mark.parametrize("named", ["model.PY", "./model.py", "/model.PY"])
+def test_python_is_python_in_any_spelling_and_found_in_any(prism: Prism, named: str) -> None:
+    manifest = f"architecture: {{entrypoint: {named}}}\n"
+    files = {"a/prism.yaml": manifest, "b/MODEL.txt": "", "b/model.PY": "from parts import x\n" + MODEL}
+    found = prism.processed(project(files | {"parts.Py": "def x():\n    return 1\n"}))
+    assert (found["status"], found["error"]) == ("completed", None)
 
 
 def test_a_second_archive_in_the_metadata_is_ignored(prism: Prism) -> None:
