@@ -34,6 +34,7 @@ from .contracts import (
 
 EXHAUSTED = "validator assignment attempts exhausted"
 RUNS_EXHAUSTED = "evaluation attempts exhausted"
+EVALUATION = "Prism container evaluation"
 MAX_RUNS = 3
 DEADLINE_EXPIRED = "validator deadline expired"
 VALIDATOR_REJECTED = "validator rejected assignment"
@@ -114,6 +115,20 @@ def score(
     gate = clamp(q_arch / 0.5)
     blended = (settings.arch_weight * q_arch + settings.recipe_weight * q_recipe) * multiplier
     return Score(q_arch, q_recipe, multiplier, bonus, penalty, max(0.0, blended + bonus * gate - penalty), metrics)
+
+
+def fault_of(evaluation: Mapping[str, Any], cause: str = "") -> str | None:
+    """Why an evaluation counts for nothing: it says so itself, or what it should have measured is not there."""
+    metrics = evaluation.get("metrics")
+    if metrics is None:
+        return str(evaluation.get("error") or f"{EVALUATION} failed: {cause}")
+    if not isinstance(metrics, Mapping) or not all(map(_is_measured, metrics.values())):
+        return f"{EVALUATION} did not return metrics"
+    return None if "q_arch" in metrics else f"{EVALUATION} did not return q_arch"
+
+
+def _is_measured(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def near_duplicate_multiplier(likeness: float, settings: PrismSettings) -> float:

@@ -12,14 +12,13 @@ from typing import Any
 from chalicelib.kernel.errors import NotFound
 from chalicelib.kernel.jobs import Jobs
 
-from . import store, tasks_claim, tasks_finish
+from . import domain, store, tasks_claim, tasks_finish
 from .contracts import PASSED, PrismSettings
 from .store import table
 
 jobs = Jobs("prism", __name__, table, PrismSettings.current)
 tick = jobs.tick
 _REVIEW_BYTES = 2 * 1024**3
-_EVALUATION_FAILED = "Prism container evaluation failed: "
 
 
 @jobs.task("review", timeout=30, memory=2048)
@@ -50,7 +49,7 @@ def evaluate(event: dict[str, Any]) -> dict[str, Any]:
 def score(event: dict[str, Any]) -> dict[str, Any]:
     """Multiplier and bonus of an evaluation; a failed one has none."""
     evaluation = event["evaluation"]
-    if "metrics" not in evaluation:
+    if domain.fault_of(evaluation):
         return {"multiplier": 0.0, "bonus": 0.0}
     submission = store.get_reviewed(str(event["submission_id"]))
     if not submission.review:
@@ -61,17 +60,20 @@ def score(event: dict[str, Any]) -> dict[str, Any]:
 
 @jobs.task("finish", timeout=60)
 def finish(event: dict[str, Any]) -> dict[str, Any]:
-    """Attribute and end the submission in one transaction; without metrics it has failed."""
+    """Attribute and end the submission in one transaction; without its metrics it has failed."""
     submission_id, holder = str(event["submission_id"]), str(event["holder"])
     evaluation = event.get("evaluation") or {}
-    metrics = evaluation.get("metrics")
-    if metrics is None:
-        error = evaluation.get("error") or _EVALUATION_FAILED + str(event.get("cause", ""))[-1800:]
-        return {"status": tasks_finish.fail_evaluation(submission_id, holder, error)}
+    fault = domain.fault_of(evaluation, str(event.get("cause", ""))[-1800:])
+    if fault:
+        return {"status": tasks_finish.fail_evaluation(submission_id, holder, fault)}
     worth = event["worth"]
     return {
         "status": tasks_finish.finish_evaluation(
-            submission_id, holder, metrics, multiplier=float(worth["multiplier"]), bonus=float(worth["bonus"])
+            submission_id,
+            holder,
+            evaluation["metrics"],
+            multiplier=float(worth["multiplier"]),
+            bonus=float(worth["bonus"]),
         )
     }
 

@@ -39,6 +39,14 @@ GUARDS = [
     ),
     prism("store_commit", "a lease's end is told", "if after.status == EXPIRED", "if False", "assignments"),
     prism("store", "told once", 'if table.delete("EXPIRED", str(item["sk"])):', "if True:", "assignments"),
+    prism(
+        "domain",
+        "q_arch is measured",
+        'return None if "q_arch" in metrics else',
+        "return None if metrics else",
+        "worker",
+    ),
+    prism("domain", "metrics are numbers", "or not all(map(_is_measured, metrics.values()))", "", "worker"),
     prism("domain", "a family once", "if known.equal:", "if False:", "attribution"),
     prism(
         "domain",

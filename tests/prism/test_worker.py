@@ -47,6 +47,33 @@ def test_an_evaluation_that_fails_says_why(prism: Prism, machines: Machines, err
     assert (found["status"], found["error"], found["final_score"]) == ("failed", error, None)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "missing"),
+    [
+        ({}, "q_arch"),
+        ({"q_recipe": 0.7, "train_loss": 1.0}, "q_arch"),
+        ({"q_arch": None}, "metrics"),
+        ({"q_arch": True}, "metrics"),
+        ({"q_arch": "0.8"}, "metrics"),
+        ({"q_arch": 0.8, "q_recipe": float("nan")}, "metrics"),
+        ([0.8, 0.7], "metrics"),
+    ],
+)
+def test_an_evaluator_that_leaves_out_its_measure_has_failed(
+    prism: Prism, machines: Machines, metrics: Any, missing: str
+) -> None:
+    machines.evaluate = lambda _event: {"metrics": metrics}
+    found = prism.processed()
+    assert (found["status"], found["error"]) == ("failed", f"Prism container evaluation did not return {missing}")
+    assert (found["final_score"], found["q_arch"], prism.weights()) == (None, None, {})
+
+
+def test_an_evaluator_may_leave_out_the_rest(prism: Prism, machines: Machines) -> None:
+    machines.evaluate = lambda _event: {"metrics": {"q_arch": 0.8}}
+    found = prism.processed()
+    assert (found["status"], found["q_arch"], found["q_recipe"]) == ("completed", 0.8, 0.5)
+
+
 def test_an_evaluator_that_dies_ends_the_submission_too(prism: Prism, machines: Machines) -> None:
     from chalicelib.kernel.flows import TaskFailed  # noqa: PLC0415
 
