@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chalicelib.prism.store import table
 from tests.harness.browser import Page
+from tests.harness.history import put_alike
 from tests.prism.conftest import machines, prism
 from tests.prism.test_attribution import UNKNOWN
 from tests.prism.world import ALICE, CAROL, TOKEN, Prism, model, recipe, two_parts
@@ -49,12 +51,31 @@ def test_a_family_tells_whose_it_was(page: Page, base_url: str, busy: dict[str, 
     assert prism.resolve(hold, "transfer", "none", architecture_id=family, reason="<b>bought</b>").status == 200
     page.open(f"{base_url}/prism/dashboard")
     page.wait_for(READY)
-    page.evaluate("document.querySelector('.tree summary').click()")
+    page.evaluate("document.querySelector('.tree details:last-of-type summary').click()")
     page.wait_for("document.querySelectorAll('.history li').length === 3")
     told = page.text(".history")
     assert "architecture transferred" in told
     assert "<b>bought</b>" in told
     assert ALICE.hotkey in page.evaluate("document.querySelector('.history .copy').title")
+
+
+def test_a_page_of_thousands_stays_small_and_says_what_it_leaves_out(
+    page: Page, base_url: str, busy: dict[str, str], prism: Prism
+) -> None:
+    family = prism.get("/v1/architectures")[0]["id"]
+    for pk, number in (("ARCH", 60), (f"VARS#{family}", 120), ("VARS", 500)):
+        (sample,) = table.query(pk, limit=1).items
+        put_alike(table, sample, (f"{sample['sk']}#{count:04d}" for count in range(number)))
+    page.open(f"{base_url}/prism/dashboard")
+    page.wait_for(READY)
+    assert page.evaluate("document.querySelectorAll('.tree > li').length") == 50
+    assert "the 50 best families; there may be more" in page.text("#families > .cut")
+    data = "performance.getEntriesByType('resource').filter((entry) => entry.initiatorType === 'fetch')"
+    assert page.evaluate(f"{data}.length") == 4
+    assert page.bytes_loaded() + page.evaluate(f"{data}.reduce((sum, one) => sum + one.decodedBodySize, 0)") < 100_000
+    page.evaluate("document.querySelector('.tree summary').click()")
+    page.wait_for("document.querySelectorAll('.tree details li').length === 100")
+    assert "its 100 best trainings; there may be more" in page.text(".tree .cut")
 
 
 def test_what_others_wrote_neither_widens_the_page_nor_turns_its_text_around(
@@ -70,7 +91,7 @@ def test_what_others_wrote_neither_widens_the_page_nor_turns_its_text_around(
     assert prism.resolve(holds[second], "reject", reason=endless).status == 200
     page.open(f"{base_url}/prism/dashboard")
     page.wait_for(READY)
-    page.evaluate("document.querySelector('.tree summary').click()")
+    page.evaluate("document.querySelector('.tree details:last-of-type summary').click()")
     page.evaluate(
         f"document.querySelector('#submission').value = '{second}'; document.querySelector('#lookup').requestSubmit()"
     )
@@ -89,7 +110,7 @@ def test_an_operator_resolves_a_hold_with_a_token_that_no_storage_keeps(
         f"document.querySelector('#token').value = '{TOKEN}'; document.querySelector('#unlock').requestSubmit()"
     )
     page.wait_for("document.querySelectorAll('.hold form').length === 1")
-    page.evaluate("document.querySelector('.tree summary').click()")
+    page.evaluate("document.querySelector('.tree details:last-of-type summary').click()")
     page.wait_for("document.querySelectorAll('.history li').length > 0")
     assert page.flaws("prism") == []
     assert page.evaluate("document.querySelector('#token').value + localStorage.length + sessionStorage.length") == "00"

@@ -68,7 +68,7 @@ def test_an_idle_minute_costs_no_more_than_the_bill_says(
 
 
 LOOKS = {
-    "prism": ("v1/leaderboard", "v1/architectures?limit=50", "v1/training-variants?limit=500", "v1/epochs/current"),
+    "prism": ("v1/leaderboard", "v1/architectures?limit=50", "v1/training-variants?limit=50", "v1/epochs/current"),
     "pool": (
         "health", "api/v1/pool", "api/v1/miners/leaderboard?limit=100",
         *(f"api/v1/results/sota?task_type={name}" for name in INPUT_DIMS), "claims/epochs",

@@ -5,6 +5,8 @@ const HOLDS = "internal/v1/component-review/holds";
 let entries = [];
 let token = "";
 const opened = new Set();
+const FAMILIES = 50;
+const TRAININGS = 100;
 
 const columns = [
   { name: "Rank", value: (row) => row.rank, number: true },
@@ -36,35 +38,49 @@ function named(id) {
   return el("span", { class: "quiet small" }, "id ", key(id));
 }
 
-/** A family and, below it, its training variants. */
-function branch(family, variants) {
-  const trained = variants.map((variant) => el("li", {}, el("div", { class: "row" },
-    variant.is_current_best ? badge("current best", "good") : badge("variant"),
-    key(variant.owner_hotkey), el("span", { class: "number" }, `q ${variant.q_recipe.toFixed(3)}`),
-    el("span", { class: "quiet small" }, when(variant.updated_at)), named(variant.id))));
+/** A family and, below it, who trains it best; its other trainings and its past are asked for when opened. */
+function branch(family, best, unknown) {
+  const id = encodeURIComponent(family.id);
   return el("li", {}, el("div", { class: "row" },
     el("strong", { class: "mono" }, family.family_hash.slice(0, 10)), el("span", {}, "owned by"), key(family.owner_hotkey),
     el("span", { class: "number" }, `q ${family.q_arch_best.toFixed(3)}`), opener(family.canonical_submission_id),
     el("span", { class: "quiet small" }, when(family.updated_at)), named(family.id)),
-    trained.length ? el("ul", { "aria-label": "training variants" }, trained) : null, past(family.id));
+    best ? trainings([best], "current best training") : unknown,
+    unfolding("training variants", id, `v1/training-variants?architecture_id=${id}&limit=${TRAININGS}`, (found) => [
+      trainings(found, "training variants"), cut(found, TRAININGS, "These are its 100 best trainings; there may be more.")]),
+    unfolding("ownership history", id, `v1/architectures/${id}/history`, (events) =>
+      el("ol", { class: "history", "aria-label": "ownership history" }, events.map(event))));
 }
 
-/** Whose a family was and became; asked for when opened, and open it stays when the page looks again. */
-function past(id) {
+function trainings(variants, label) {
+  if (!variants.length) return el("p", { class: "empty" }, "Nobody has trained it yet.");
+  return el("ul", { "aria-label": label }, variants.map((variant) => el("li", {}, el("div", { class: "row" },
+    variant.is_current_best ? badge("current best", "good") : badge("variant"),
+    key(variant.owner_hotkey), el("span", { class: "number" }, `q ${variant.q_recipe.toFixed(3)}`),
+    el("span", { class: "quiet small" }, when(variant.updated_at)), named(variant.id)))));
+}
+
+/** Said below a list that may have been cut. */
+function cut(rows, most, ...words) {
+  return rows.length < most ? "" : el("p", { class: "quiet small cut" }, words);
+}
+
+/** What is loaded when it is opened, and stays open when the page looks again. */
+function unfolding(title, id, path, show) {
   const box = el("div", { class: "small" });
+  const name = `${title} ${id}`;
   const load = async () => {
     try {
-      const events = await getJson(`v1/architectures/${encodeURIComponent(id)}/history`);
-      fill(box, el("ol", { class: "history", "aria-label": "ownership history" }, events.map(event)));
+      fill(box, show(await getJson(path)));
     } catch (error) {
       fill(box, el("p", { class: "empty" }, error.message));
     }
   };
   const turn = (turned) => {
-    opened[turned.target.open ? "add" : "delete"](id);
+    opened[turned.target.open ? "add" : "delete"](name);
     if (turned.target.open) load();
   };
-  return el("details", { open: opened.has(id), ontoggle: turn }, el("summary", { class: "quiet small" }, "ownership history"), box);
+  return el("details", { open: opened.has(name), ontoggle: turn }, el("summary", { class: "quiet small" }, title), box);
 }
 
 function event(found) {
@@ -75,16 +91,19 @@ function event(found) {
 
 async function refresh() {
   const [board, families, variants, epoch] = await Promise.all([
-    getJson("v1/leaderboard"), getJson("v1/architectures?limit=50"), getJson("v1/training-variants?limit=500"), getJson("v1/epochs/current"),
+    getJson("v1/leaderboard"), getJson(`v1/architectures?limit=${FAMILIES}`), getJson(`v1/training-variants?limit=${FAMILIES}`), getJson("v1/epochs/current"),
   ]);
+  const best = new Map(variants.filter((variant) => variant.is_current_best).map((variant) => [variant.architecture_id, variant]));
+  const unknown = () => cut(variants, FAMILIES, "Its best training is none of the 50 best of all; it unfolds here:");
   entries = board.entries;
   const ends = new Date((epoch.epoch_id + 1) * epoch.epoch_seconds * 1000);
   fill("#figures", figures({ Epoch: epoch.epoch_id, "Epoch ends": ends.toLocaleTimeString(), Completed: count(entries), Families: count(families) }));
   fill("#board", table({ caption: "Completed submissions, the best first", columns, rows: entries, empty: "Nothing has completed in this epoch yet." }),
     el("div", { class: "tools" }, csvButton("prism-leaderboard.csv", columns, () => entries)));
   fill("#families", families.length
-    ? el("ul", { class: "tree" }, families.map((family) => branch(family, variants.filter((variant) => variant.architecture_id === family.id))))
-    : el("p", { class: "empty" }, "No architecture is known yet."));
+    ? el("ul", { class: "tree" }, families.map((family) => branch(family, best.get(family.id), unknown())))
+    : el("p", { class: "empty" }, "No architecture is known yet."),
+    cut(families, FAMILIES, "These are the 50 best families; there may be more: ", el("a", { href: "v1/architectures?limit=500" }, "up to 500 as JSON"), "."));
   return `epoch ${epoch.epoch_id}, ${entries.length} on the board`;
 }
 
