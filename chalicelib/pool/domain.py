@@ -118,6 +118,13 @@ def may_judge(candidate: Candidate, miner: Miner, now: float, settings: PoolSett
     return candidate.slots_open > 0 or expired_holder(candidate, now) is not None
 
 
+def kin_of(miner: Miner, paid_to: Mapping[str, str], settings: PoolSettings) -> frozenset[str]:
+    """Authors who by now are paid like the miner, however it was when they handed their programs in."""
+    if not settings.exclude_same_recipient:
+        return frozenset()
+    return frozenset(author for author, recipient in paid_to.items() if recipient == miner.paid_to)
+
+
 def instead_of(candidate: Candidate, hotkey: str, now: float) -> str | None:
     """Whose expired place a miner takes over: its own, where it has one, or somebody's where no other is free."""
     if hotkey in candidate.holders:
@@ -131,7 +138,7 @@ def expired_holder(candidate: Candidate, now: float) -> str | None:
 
 
 def offered(
-    board: Board, miner: Miner, count: int, *, now: float, settings: PoolSettings, secret: bytes
+    board: Board, miner: Miner, count: int, *, kin: frozenset[str], now: float, settings: PoolSettings, secret: bytes
 ) -> list[Candidate]:
     """Fewest evaluations first, then the oldest; equals in an order that only this request's secret knows."""
 
@@ -139,7 +146,8 @@ def offered(
         shuffled = _shuffled(secret, candidate.id) if settings.assign_shuffle else b""
         return len(candidate.votes), shuffled, candidate.created_at, candidate.id
 
-    fitting = [candidate for candidate in board.candidates if may_judge(candidate, miner, now, settings)]
+    strangers = [candidate for candidate in board.candidates if candidate.author not in kin]
+    fitting = [candidate for candidate in strangers if may_judge(candidate, miner, now, settings)]
     return sorted(fitting, key=order)[:count]
 
 

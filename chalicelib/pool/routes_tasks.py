@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -64,6 +65,10 @@ class Offer:
         return shown[0].input_dim if shown else domain.INPUT_DIMS[self.task_type]
 
     @property
+    def authors(self) -> list[str]:
+        return [work.author for work in self.candidates]
+
+    @property
     def ids(self) -> list[int]:
         works: list[Candidate | Seed] = [*self.candidates, *self.seeds, *self.parents]
         return [work.id for work in works]
@@ -95,6 +100,7 @@ class Asking:
         self.caller = caller
         self.now = clock.now()
         self.secret = clock.new_hex(16).encode()
+        self.kin: frozenset[str] = frozenset()
         self._first: Miner | None = caller.miner
 
     def miner(self) -> Miner:
@@ -103,6 +109,11 @@ class Asking:
         domain.check_registered(found)
         domain.check_idle(found, self.now)
         return found
+
+    def offered(self, board: Board, miner: Miner, count: int) -> list[Candidate]:
+        return domain.offered(
+            board, miner, count, kin=self.kin, now=self.now, settings=PoolSettings.current(), secret=self.secret
+        )
 
 
 @api.post("/api/v1/tasks/lease", auth=asking, body=LeaseRequest, refusals={400: "Busy.", 404: "No tasks."})
@@ -117,8 +128,9 @@ def lease(request: Request, caller: Caller) -> Lease:
         early = chain.head() if settings.one_lease_per_window and miner.last_lease_window is not None else None
         if early:
             domain.check_lease_window(miner, domain.lease_window(asked, current_window(early), settings), settings)
-        offer = _lease_offer(miner, asked, task, asking_now)
-        texts, head = store_work.texts_and_head(offer.ids)
+        board = store_work.board(task)
+        propose = functools.partial(_lease_offer, miner, asked, task, board, asking_now)
+        offer, texts, head = _apart(asking_now, miner, [board], propose)
         window = domain.lease_window(asked, current_window(head), settings)
         domain.check_lease_window(miner, window, settings)
         gossip = _gossip(miner, asked, task, window)
@@ -131,13 +143,30 @@ def lease(request: Request, caller: Caller) -> Lease:
     return until_decided(decide)
 
 
-def _lease_offer(miner: Miner, asked: LeaseRequest, task: str, asking_now: Asking) -> Offer:
+def _apart(
+    asking_now: Asking, miner: Miner, boards: Iterable[Board], propose: Callable[[], Offer]
+) -> tuple[Offer, dict[int, str], chain.Head | None]:
+    """An offer with its programs; whoever by now is paid like an author gets another one, without any of such authors.
+
+    Recipients change at any time, so the offer need not repeat this premise; but its maker must have looked.
+    """
     settings = PoolSettings.current()
-    board = store_work.board(task)
+    offer = propose()
+    texts, head, paid_to = store_work.texts_head_and_payees(offer.ids, offer.authors)
+    if domain.kin_of(miner, paid_to, settings):
+        everybody = {work.author for board in boards for work in board.candidates}
+        asking_now.kin = domain.kin_of(miner, store_work.payees(everybody), settings)
+        offer = propose()
+        texts, head, _ = store_work.texts_head_and_payees(offer.ids, ())
+    return offer, texts, head
+
+
+def _lease_offer(miner: Miner, asked: LeaseRequest, task: str, board: Board, asking_now: Asking) -> Offer:
+    settings = PoolSettings.current()
     wanted = min(asked.eval_batch_size or settings.lease_eval_batch_default, settings.lease_max_batch)
     parents = min(asked.seed_batch_size or settings.lease_seed_batch_default, settings.lease_max_batch)
     secret = asking_now.secret
-    candidates = domain.offered(board, miner, wanted, now=asking_now.now, settings=settings, secret=secret)
+    candidates = asking_now.offered(board, miner, wanted)
     return Offer(
         "lease",
         task,
@@ -188,8 +217,9 @@ def request_task(request: Request, caller: Caller) -> Batch:
 
     def decide() -> Batch:
         miner = asking_now.miner()
-        offer = _batch_offer(miner, asked.task_type, asking_now)
-        texts, head = store_work.texts_and_head(offer.ids)
+        boards = {task: store_work.board(task) for task in settings.enabled_task_types if task in domain.INPUT_DIMS}
+        propose = functools.partial(_batch_offer, miner, asked.task_type, boards, asking_now)
+        offer, texts, head = _apart(asking_now, miner, boards.values(), propose)
         window = current_window(head)
         found = hand_out(caller, miner, offer, window, now=asking_now.now, seconds=settings.task_timeout_s)
         return Batch(
@@ -204,14 +234,11 @@ def request_task(request: Request, caller: Caller) -> Batch:
     return until_decided(decide)
 
 
-def _batch_offer(miner: Miner, kind: str | None, asking_now: Asking) -> Offer:
+def _batch_offer(miner: Miner, kind: str | None, boards: Mapping[str, Board], asking_now: Asking) -> Offer:
     settings = PoolSettings.current()
-    boards = {task: store_work.board(task) for task in settings.enabled_task_types if task in domain.INPUT_DIMS}
     if kind != "evolve":
         for task, board in boards.items():
-            found = domain.offered(
-                board, miner, settings.eval_batch_size, now=asking_now.now, settings=settings, secret=asking_now.secret
-            )
+            found = asking_now.offered(board, miner, settings.eval_batch_size)
             if found:
                 return Offer("evaluate", task, candidates=found)
     if kind != "evaluate":
@@ -228,7 +255,9 @@ def pending_evaluations(caller: Caller) -> dict[str, Any]:
     miner, now, settings = caller.miner, clock.now(), PoolSettings.current()
     domain.check_registered(miner)
     boards: list[Board] = [store_work.board(task) for task in settings.enabled_task_types if task in domain.INPUT_DIMS]
-    count = sum(domain.may_judge(work, miner, now, settings) for board in boards for work in board.candidates)
+    works = [work for board in boards for work in board.candidates if domain.may_judge(work, miner, now, settings)]
+    kin = domain.kin_of(miner, store_work.payees(work.author for work in works), settings)
+    count = sum(work.author not in kin for work in works)
     held = []
     if miner.active and domain.is_busy(miner, now) and miner.active["kind"] != "evolve":
         ids = [*miner.active["candidates"], *miner.active["seeds"]]

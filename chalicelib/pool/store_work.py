@@ -4,7 +4,7 @@
 | -- | ----------------------------- | --------------------------------------- | ----------- | --------------------- |
 | 10 | a problem's board             | WORK#{task}: C# E# S#                   | strong      | 1 query (backlog)     |
 | 11 | recent gossip                 | GOSSIP#{task}                           | strong      | 1 query, 25 rows      |
-| 12 | texts of programs, chain head | ALG#{id}/TEXT, chain head               | strong      | 1 batch get           |
+| 12 | texts, head, who is paid now  | ALG#{id}/TEXT, chain head, MINER        | strong      | 1 batch get           |
 | 13 | hand out an assignment        | MINER, ASSIGN#, C# of each candidate    | transaction | 1 (3 + 1 each)        |
 | 14 | what a submission touches     | ASSIGN#, C#/S#, HASH#, ALG#, SOTA       | strong      | 1 batch get           |
 | 15 | next program id               | COUNTER/ALGORITHM                       | -           | 1 write               |
@@ -40,7 +40,7 @@ from .contracts_records import (
     Outcome,
     Seed,
 )
-from .store import commit, counting, counting_pool, miner, miner_key, rank_key, seen, table
+from .store import commit, counting, counting_pool, miner, miner_key, miner_of, rank_key, seen, table
 from .store_items import (
     assignment_item,
     assignment_of,
@@ -73,12 +73,25 @@ def recent_gossip(task_type: str) -> list[Item]:
     return table.query(f"GOSSIP#{task_type}", limit=_GOSSIP_ROWS, descending=True, consistent=True).items
 
 
-def texts_and_head(ids: Iterable[int]) -> tuple[dict[int, str], chain.Head | None]:
-    """12: the programs of an assignment, and the block that dates it."""
-    wanted = list(ids)
-    head, *found = get_many([chain.HEAD_KEY, *((table, f"ALG#{number}", "TEXT") for number in wanted)])
-    texts = {number: item["dsl"] for number, item in zip(wanted, found, strict=True) if item}
-    return texts, chain.head_of(head)
+def texts_head_and_payees(
+    ids: Sequence[int], authors: Iterable[str]
+) -> tuple[dict[int, str], chain.Head | None, dict[str, str]]:
+    """12: the programs of an assignment, the block that dates it, to whom its candidates' authors are paid by now."""
+    names = sorted(set(authors))
+    texts = [(table, f"ALG#{number}", "TEXT") for number in ids]
+    head, *found = get_many([chain.HEAD_KEY, *texts, *map(miner_key, names)])
+    known = {number: item["dsl"] for number, item in zip(ids, found[: len(ids)], strict=True) if item}
+    return known, chain.head_of(head), _paid(names, found[len(ids) :])
+
+
+def payees(hotkeys: Iterable[str]) -> dict[str, str]:
+    """12: to whom hotkeys are paid by now."""
+    names = sorted(set(hotkeys))
+    return _paid(names, get_many(list(map(miner_key, names))))
+
+
+def _paid(names: Sequence[str], items: Sequence[Item | None]) -> dict[str, str]:
+    return {name: miner_of(name, item).paid_to for name, item in zip(names, items, strict=True)}
 
 
 def issue(

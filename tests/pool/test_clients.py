@@ -207,6 +207,33 @@ def test_miners_of_one_coldkey_count_once_and_never_for_each_other(pool: Pool) -
     assert pool.verify(b, number).status == 200
 
 
+def test_whoever_is_paid_like_an_author_then_or_now_judges_none_of_its_programs(
+    pool: Pool, configure: Configure
+) -> None:
+    configure(EVAL_BATCH_SIZE="1", ASSIGN_SHUFFLE="0", MAX_OPEN_CANDIDATES="9")
+    author, stranger, joins, named, stays, late = pool.register("a", "stranger", "joins", "named", "stays", "late")
+    for signer in (author, stays):
+        assert pool.recipient(signer, wallet("home").hotkey, NOW - 1).status == 200
+    own = [pool.candidate(author, number) for number in range(3)]
+    for signer in (author, joins, late):
+        assert pool.recipient(signer, wallet("family").hotkey).status == 200
+    other = pool.candidate(stranger, 9)
+    assert pool.recipient(stranger, named.hotkey).status == 200
+
+    def given(miner: Wallet) -> tuple[int, list[int]]:
+        pending = pool.get("/api/v1/tasks/pending_evaluations", miner).json["pending_count"]
+        lease = pool.lease(miner, eval_batch_size=4)
+        return pending, sorted({work["id"] for work in lease["evaluate_algorithms"]} & {*own, other})
+
+    assert given(joins) == given(stays) == (1, [other])
+    assert given(named) == (3, own)
+    assert [work["id"] for work in pool.batch(late, "evaluate")["algorithms"]] == [other]
+    configure(EXCLUDE_SAME_RECIPIENT="0")
+    (free,) = pool.register("free")
+    assert pool.recipient(free, wallet("family").hotkey).status == 200
+    assert given(free) == (3, own)
+
+
 def test_an_author_who_joins_the_verifier_s_coldkey_meanwhile_is_refused(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
