@@ -209,13 +209,9 @@ def not_active() -> Conflict:
     return Conflict("assignment is not active", code="assignment_not_active")
 
 
-def has_attempts_left(attempt: int, pardons: int, settings: PrismSettings) -> bool:
-    """After this one was lost."""
-    return attempt < settings.validator_assignment_max_attempts * (1 + pardons)
-
-
-def has_runs_left(submission: Submission) -> bool:
-    return submission.runs < MAX_RUNS * (1 + submission.pardons)
+def may_try_again(tries: int, most: int, pardons: int) -> bool:
+    """After so many were lost, runs or leases; each pardon allows as many again."""
+    return tries < most * (1 + pardons)
 
 
 def check_pardonable(submission: Submission) -> None:

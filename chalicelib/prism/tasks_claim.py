@@ -189,7 +189,7 @@ def _patience(run: Item) -> float:
 
 
 def _run_again(submission: Submission, execution: str) -> None:
-    if not domain.has_runs_left(submission):
+    if not domain.may_try_again(submission.runs, domain.MAX_RUNS, submission.pardons):
         store_commit.commit(submission, store_commit.Ending(FAILED, domain.RUNS_EXHAUSTED, execution=execution))
         return
     again = f"{submission.id}-{submission.runs + 1}"

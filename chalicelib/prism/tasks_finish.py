@@ -125,10 +125,10 @@ def expire_assignment(assignment_id: str) -> str | None:
 def _lose(lease: Assignment, status: str, error: str) -> None:
     """Back to the queue while attempts remain; a submission that has ended otherwise stays as it is."""
     lost = dataclasses.replace(lease, status=status, error=error)
-    submission = store.get(lease.submission_id)
+    submission, most = store.get(lease.submission_id), PrismSettings.current().validator_assignment_max_attempts
     if submission.status != RUNNING or submission.holder != lease.id:
         store_commit.close(lost)
-    elif domain.has_attempts_left(lease.attempt, submission.pardons, PrismSettings.current()):
+    elif domain.may_try_again(lease.attempt, most, submission.pardons):
         store_commit.give_back(submission, lost)
     else:
         store_commit.commit(submission, Ending(FAILED, domain.EXHAUSTED, assignment=lost))

@@ -33,7 +33,7 @@ GUARDS = [
     prism(
         "domain",
         "three attempts",
-        "return attempt < settings.validator_assignment_max_attempts * (1 + pardons)",
+        "return tries < most * (1 + pardons)",
         "return True",
         "assignments",
     ),
@@ -186,7 +186,7 @@ GUARDS = [
         "if False:",
         "worker",
     ),
-    prism("tasks_claim", "three runs", "if not domain.has_runs_left(submission):", "if False:", "worker"),
+    prism("tasks_claim", "three runs", "if not domain.may_try_again(", "if False and not (", "worker"),
     prism("tasks_claim", "only what was lost is taken back", "domain.check_pardonable(submission)", "pass", "worker"),
     prism("tasks_claim", "live runs are left alone", "elif state not in _LIVE_STATES or ", "elif ", "worker"),
     prism("routes", "the token comes once", 'if request.repeats("authorization") or not', "if not", "intake"),
