@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from chalicelib.kernel import aws
@@ -15,6 +16,7 @@ from local.settings import ROOT
 
 PYTHON = ROOT / ".envs" / "cloud" / "bin" / "python"
 SECONDS_TO_STOP = 9
+SECONDS_OF_A_PAUSE = 3  # a save that writes nothing for so long hangs
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 # What a program on this machine needs to reach the world; nothing else of the caller's environment gets in.
 _PASSED_ON = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"]
@@ -68,6 +70,7 @@ class EmbeddedCloud:
 
     def __init__(self, folder: StateFolder) -> None:
         self._log = folder.path / "cloud.log"
+        self._tables = folder.path / "tables"
         self._stopping = False
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -98,15 +101,26 @@ class EmbeddedCloud:
         threading.Thread(target=wait, daemon=True).start()
 
     def stop(self) -> None:
-        """Let it save; it takes its functions along."""
+        """Let it save; it takes its functions along. What takes long to save is left to end by itself."""
         self._stopping = True
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
             self._process.wait(SECONDS_TO_STOP)
         except subprocess.TimeoutExpired:
+            if self._is_saving():
+                print("the embedded cloud is large and still saves; it ends by itself", file=sys.stderr, flush=True)
+                return
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def _is_saving(self) -> bool:
+        """Whether a draft of what it keeps grows."""
+        now = time.time()
+        try:
+            return any(now - draft.stat().st_mtime < SECONDS_OF_A_PAUSE for draft in self._tables.glob("*.tmp"))
+        except FileNotFoundError:
+            return True
 
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").split("\n")

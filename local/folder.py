@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 STATE_VERSION = 1
-SECONDS_FOR_A_LAST_SAVE = 20
+SECONDS_FOR_A_LAST_SAVE = 60
 
 
 class FolderRefused(Exception):
@@ -57,8 +58,9 @@ class StateFolder:
             own.symlink_to(sample)
 
     def close(self) -> None:
-        """Nothing runs here any more."""
+        """Nothing runs here any more, but for a cloud that still saves."""
         (self.path / "cloud.json").unlink(missing_ok=True)
+        os.truncate(self._lock, 0)
         os.close(self._lock)
 
     def _take(self) -> None:
@@ -73,6 +75,7 @@ class StateFolder:
     def _claim(self) -> None:
         """The cloud of a server that was killed may still be saving: that is worth a moment's wait."""
         deadline = time.monotonic() + SECONDS_FOR_A_LAST_SAVE
+        told_at = deadline - SECONDS_FOR_A_LAST_SAVE + 1
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,6 +83,9 @@ class StateFolder:
                 owner = int(os.pread(self._lock, 20, 0) or b"0")
                 if _alive(owner) or time.monotonic() > deadline:
                     self._refuse_shared(owner)
+                if time.monotonic() > told_at:
+                    print(f"waiting for the last save into {self.path}", file=sys.stderr, flush=True)
+                    told_at = deadline
                 time.sleep(0.05)
             else:
                 os.truncate(self._lock, 0)

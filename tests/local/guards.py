@@ -127,6 +127,20 @@ GUARDS = [
         "tests/local/test_folder.py",
     ),
     Guard(
+        "a last save is let",
+        "local/cloud.py",
+        "            if self._is_saving():\n",
+        "            if False:\n",
+        "tests/local/test_cloud.py",
+    ),
+    Guard(
+        "a cloud that hangs is ended",
+        "local/cloud.py",
+        "            if self._is_saving():\n",
+        "            if True:\n",
+        "tests/local/test_cloud.py",
+    ),
+    Guard(
         "a state folder of a newer version is left alone",
         "local/folder.py",
         "            self._refuse_newer()\n",
