@@ -48,7 +48,7 @@ api = Router(
 
 def _bearer(request: Request) -> routes_delivery.Caller:
     """A configured token, or a registered one; while there is neither, every request is refused."""
-    token = tokens.bearer(request.header("authorization"))
+    token = tokens.bearer(routes_delivery.joined(request, "authorization"))
     if token is not None:
         digest = tokens.digest(token)
         if tokens.is_one_of(token, ExpertsSettings.current().bz_auth_token):

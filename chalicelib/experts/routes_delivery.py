@@ -33,9 +33,17 @@ def clockwork() -> domain.Cycle:
     return domain.cycle(settings.phases, settings.public_phase_map)
 
 
+def joined(request: Request, name: str) -> str | None:
+    """A header, all its values in one as HTTP reads them: no group, hotkey, token or signature has a comma in it."""
+    if not request.repeats(name):
+        return request.header(name)
+    sent = [value for spelt, values in request.sent_headers.items() if spelt.lower() == name for value in values]
+    return ", ".join(sent)
+
+
 def partial(request: Request, caller: Caller) -> Answer:
     """An expert group's slice: its bytes, a redirect to them, or JSON with their URL."""
-    group = domain.group_header(request.header("x-expert-group"))
+    group = domain.group_header(joined(request, "x-expert-group"))
     hotkey = _hotkey_header(request)
     content = _content(request)
     world = store.world()
@@ -49,10 +57,10 @@ def partial(request: Request, caller: Caller) -> Answer:
         raise Malformed("This deployment does not publish slices with shared tensors", code="bad_field")
     etag = f'"{_hex(wire["content_hash"])[:_ETAG_DIGITS]}"'
     headers = _slice_headers(world.model, wire, group, etag)
-    wanted = request.header("if-match")
+    wanted = joined(request, "if-match")
     if wanted is not None and not caching.names(wanted, etag):
         raise PreconditionFailed("The model has moved on; start again", code="version_moved", headers=headers)
-    if caching.names(request.header("if-none-match"), etag):
+    if caching.names(joined(request, "if-none-match"), etag):
         return Answer(status=304, headers=headers | _NO_STORE)
     return _delivered(request, caller, world, _Delivery(hotkey, group, wire, headers))
 
@@ -204,7 +212,7 @@ def registered_group(metagraph: chain.Snapshot | None, hotkey: str) -> int | Non
 
 
 def _hotkey_header(request: Request) -> str:
-    text = request.header("x-hotkey")
+    text = joined(request, "x-hotkey")
     if text is None:
         raise Malformed("X-Hotkey is missing", code="missing_header")
     return hotkey_of(text)
@@ -229,7 +237,7 @@ def _content(request: Request) -> str:
 def _prefers_json(request: Request) -> bool:
     """Whether JSON is named and nothing else is liked better; `*/*` means the bytes."""
     best: dict[str, float] = {}
-    for entry in (request.header("accept") or "").split(","):
+    for entry in (joined(request, "accept") or "").split(","):
         kind, *parameters = (part.strip().lower() for part in entry.split(";"))
         quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
         best[kind] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality) else 0.0
@@ -292,7 +300,7 @@ def _full_answer(request: Request, model: Item, hotkey: str) -> Answer:
 def _signed_hotkey(request: Request) -> str:
     """The shared token names nobody, and validators' hotkeys are public: the caller proves which one is its own."""
     settings = ExpertsSettings.current()
-    hotkey, timestamp, signature = (request.header(name) for name in ("x-hotkey", "x-timestamp", "x-signature"))
+    hotkey, timestamp, signature = (joined(request, name) for name in ("x-hotkey", "x-timestamp", "x-signature"))
     if hotkey and settings.full_allow_unsigned_hotkey and not signature:
         return hotkey_of(hotkey)
     if not (hotkey and timestamp and signature):

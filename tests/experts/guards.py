@@ -130,6 +130,8 @@ FETCHING = [
 ]  # fmt: skip
 
 REQUESTS = [
+    experts("routes_delivery", "a header once", "    if not request.repeats(name):", "    if True:",
+            "delivery:test_a_header_that_comes_twice_counts_as_joined_by_a_comma"),
     experts("routes", "signature", "if not keys.verify(key, message, raw, schemes=settings.signature_schemes):",
             "if False:", "submit:test_what_was_signed_cannot_be_changed"),
     experts("routes", "health always answers", "except (Unavailable, RuntimeError):", "except KeyError:",

@@ -12,7 +12,6 @@ from chalicelib.kernel import aws, tokens, wire
 from chalicelib.kernel.chain import Commitment
 from tests.experts import models
 from tests.experts.conftest import MINER, NOW, SECOND, START, TOKEN, VALIDATOR, World
-from tests.harness.budget import counted
 from tests.harness.client import Reply
 
 
@@ -112,6 +111,24 @@ def test_an_unknown_group_is_404(served: World, group: str) -> None:
 )  # fmt: skip
 def test_a_hotkey_is_a_whole_address_of_this_network(served: World, hotkey: str) -> None:
     assert code(served.partial(X_Hotkey=hotkey)) == (400, "bad_hotkey")
+
+
+@pytest.mark.parametrize(
+    ("spelt", "value", "refused"),
+    [("x_expert_group", "0", (400, "bad_expert_group")), ("x_hotkey", MINER.hotkey, (400, "bad_hotkey")),
+     ("authorization", f"Bearer {TOKEN}", (401, "unauthorized"))],
+)  # fmt: skip
+def test_a_header_that_comes_twice_counts_as_joined_by_a_comma(
+    served: World, spelt: str, value: str, refused: tuple[int, str]
+) -> None:
+    assert code(served.partial(**{spelt: value})) == refused
+
+
+def test_lists_that_come_in_two_headers_are_one_list(served: World) -> None:
+    etag = served.partial().header("ETag") or ""
+
+    assert served.partial(If_None_Match=etag, if_none_match='"other"').status == 304
+    assert served.partial(If_Match=etag, if_match='"other"').status == 200
 
 
 def test_without_a_model_a_known_group_waits_and_an_unknown_one_does_not_exist(world: World) -> None:
@@ -346,51 +363,6 @@ def test_a_version_flip_gives_whole_answers_before_and_after(served: World) -> N
         assert models.digest(models.payload(reply.body)) == reply.header("X-Content-Hash")
     assert [reply.header("X-Block-Number") for reply in (before, after)] == ["1000", "1010"]
     assert code(served.partial(If_Match=before.header("ETag") or "")) == (412, "version_moved")
-
-
-READ, LOOK = {"dynamodb:BatchGetItem": 1}, {"dynamodb:GetItem": 1}
-GRANT = {"dynamodb:TransactWriteItems": 1}
-
-
-@pytest.mark.parametrize(
-    ("asked", "calls", "writes"),
-    [
-        ({}, READ | {"s3:GetObject": 1}, 0),
-        ({"Range": "bytes=0-9"}, READ | {"s3:GetObject": 1}, 0),
-        ({"If_None_Match": "*"}, READ, 0),
-        ({"If_Match": '"no"'}, READ, 0),
-        ({"group": "9"}, READ, 0),
-        ({"Accept": "application/json"}, READ | GRANT, 4),
-        ({"X_Hotkey": "no"}, {}, 0),
-        ({"Authorization": "Bearer no"}, LOOK, 0),
-    ],
-)
-def test_what_a_slice_costs(served: World, asked: dict[str, str], calls: dict[str, int], writes: int) -> None:
-    served.partial(Accept="application/json")
-    with counted() as spent:
-        served.partial(**asked)
-
-    assert (spent.calls, spent.write_units) == (calls, writes)
-    assert spent.read_units <= 8
-
-
-@pytest.mark.parametrize(("method", "calls"), [("GET", READ | GRANT), ("HEAD", READ)])
-def test_what_a_redirect_costs(served: World, method: str, calls: dict[str, int]) -> None:
-    redirected(served).partial()
-    with counted() as spent:
-        assert served.partial(method=method).status == 307
-
-    assert spent.calls == calls
-
-
-def test_what_the_other_reads_cost(served: World) -> None:
-    for path in ("/overview", "/submission/00000000-0000-4000-8000-000000000000"):
-        with counted() as spent:
-            served.get(path)
-        assert spent.calls == LOOK
-    with counted() as spent:
-        served.get("/submission/none")
-    assert spent.calls == {}
 
 
 @pytest.mark.parametrize("asked", [{}, {"Range": "bytes=0-9"}, {"If_None_Match": "*"}, {"group": "9"}, {"group": "x"}])
