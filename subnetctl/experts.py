@@ -13,7 +13,7 @@ import typer
 from chalicelib.experts import domain, store, tasks_publishing, tasks_rounds
 from chalicelib.experts.contracts import ExpertsSettings
 from chalicelib.experts.tensors import BrokenFile
-from chalicelib.kernel import chain, codec, flows, keys, tokens
+from chalicelib.kernel import chain, clock, codec, flows, keys, tokens
 from chalicelib.kernel.settings import KernelSettings
 
 from . import clients, cloud, experts_transfer, terminal, wallets
@@ -28,6 +28,7 @@ _PUBLISH = "experts-publish"
 _TOKEN_BYTES = 24
 _DAY = 24 * 3600
 _MOST_DAYS = 36500
+_NOT_COPIED_YET = 25  # blocks that a chain may be ahead of its copy
 
 
 @app.command()
@@ -35,12 +36,18 @@ def publish(
     model: Annotated[str, typer.Option(help="A .safetensors file, a folder of shards, or s3://bucket/key.")],
     assignment: Annotated[Path, typer.Option(help="JSON: group → layer → pairs of local and global ids.")],
     version: Annotated[str, typer.Option(help="Name of the version, such as step_1000.")],
-    block: Annotated[int, typer.Option(help="Chain block of the version; higher than the served one's.", min=0)],
+    block: Annotated[
+        int,
+        typer.Option(
+            help="Chain block of the version; higher than the served one's, no higher than the chain's.", min=0
+        ),
+    ],
     base_model: Annotated[str, typer.Option(help="Name of the base model, for the files; default: the model's.")] = "",
     in_cloud: Annotated[bool, typer.Option("--in-cloud", help="Let the state machine do it.")] = False,
 ) -> None:
     """Cut a model into blocks and slices, then let readers see it; a second run goes on where the first stopped."""
     cloud.connect()
+    _check_block(block)
     groups = _assignment(assignment)
     base_model = base_model or model.rstrip("/").rpartition("/")[2].removesuffix(".safetensors")
     try:
@@ -58,6 +65,27 @@ def publish(
         terminal.refuse(str(error), code="broken_model")
     tasks_rounds.write_overview()
     _tell_published(manifest)
+
+
+def _check_block(block: int) -> None:
+    """A version's block is one that the chain has seen: every later version needs a higher one. A chain that nobody
+    has read forbids nothing, nor does the laptop's, which moves on when it is told to.
+    """
+    head = chain.head()
+    if head is None:
+        return
+    now = domain.block_by_now(head.block, clock.now() - head.observed_at, ExpertsSettings.current().block_seconds)
+    if block <= now + _NOT_COPIED_YET:
+        return
+    text = f"block {block} is above the chain's newest one, {head.block}: every later version has to be above it too"
+    if not _is_local():
+        terminal.refuse(text, code="block_not_reached")
+    terminal.say(text)
+
+
+def _is_local() -> bool:
+    kernel = KernelSettings.current()
+    return kernel.environment != "production" and kernel.stage == "local"
 
 
 def _assignment(path: Path) -> Any:
@@ -122,8 +150,7 @@ def _move_chain(clockwork: domain.Cycle, to: str) -> None:
     """The chain file is the laptop's chain; time there only goes forward."""
     if to not in clockwork.names:
         terminal.refuse(f"--set takes {', '.join(dict.fromkeys(clockwork.names))}", code="unknown_phase")
-    kernel = KernelSettings.current()
-    if kernel.environment == "production" or kernel.stage != "local":
+    if not _is_local():
         terminal.refuse("--set works in local mode only", code="not_local")
     flows.invoke("chain-tick", {"run": "chain"})
     head = chain.head()

@@ -45,6 +45,8 @@ MODELS = [
             "publishing:test_shards_lie_beside_their_index"),
     experts("tasks_publishing", "blocks only rise", ">= made.block_number:", "> 10**18:",
             "publishing:test_a_publication_is_idempotent_and_blocks_only_rise"),
+    Guard("a block of the chain", "subnetctl/experts.py", "if block <= now + _NOT_COPIED_YET:", "if block:",
+          "tests/experts/test_commands.py::test_a_block_that_the_chain_has_not_is_refused_where_the_chain_is_a_real_one"),
     experts("tasks_publishing", "blocks add up", "if sum(t.size for b in blocks for t in b.tensors) != sum(", "if 0 > sum(",
             "publishing:test_blocks_that_do_not_add_up_are_never_served"),
     experts("tasks_publishing", "URLs stay good", "if newer and min(newer) < oldest:", "if newer:",

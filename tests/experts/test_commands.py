@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from chalicelib.experts import store
+from chalicelib.kernel import chain
+from subnetctl import experts
 from tests.experts import models
 from tests.experts.conftest import MINER, World
 from tests.harness import command
@@ -49,8 +51,8 @@ def test_what_fits_no_header_is_refused(run: Run, words: tuple[str, ...], code: 
     assert f'"{code}"' in said
 
 
-def publish(run: Run, model: Path, assignment: Path) -> tuple[int, str]:
-    words = ("--model", str(model), "--assignment", str(assignment), "--version", "v", "--block", "1")
+def publish(run: Run, model: Path, assignment: Path, block: int = 1) -> tuple[int, str]:
+    words = ("--model", str(model), "--assignment", str(assignment), "--version", "v", "--block", str(block))
     status, _, said = run("experts", "publish", *words)
     return status, said
 
@@ -72,3 +74,27 @@ def test_a_broken_shard_is_named(run: Run, tmp_path: Path, tiny: models.Model) -
     status, said = publish(run, tmp_path, tmp_path / "a.json")
     assert (status, store.current()) == (1, None)
     assert "two.safetensors: the tensors end at" in said
+
+
+@pytest.mark.parametrize(
+    ("environment", "block", "served"),
+    [("production", 1245, True), ("production", 1246, False), ("development", 1246, True)],
+)
+def test_a_block_that_the_chain_has_not_is_refused_where_the_chain_is_a_real_one(
+    run: Run, world: World, tmp_path: Path, tiny: models.Model, *, environment: str, block: int, served: bool
+) -> None:
+    world.configure(ENVIRONMENT=environment)
+    (tmp_path / "m.safetensors").write_bytes(tiny.raw)
+    (tmp_path / "a.json").write_text(json.dumps(models.ASSIGNMENT))
+
+    status, said = publish(run, tmp_path / "m.safetensors", tmp_path / "a.json", block)
+
+    assert (status, store.current() is not None) == (0 if served else 1, served)
+    assert ("above the chain's newest one, 1220" in said) == (block == 1246)
+
+
+def test_a_chain_that_was_never_read_forbids_no_block(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    world.configure(ENVIRONMENT="production")
+    monkeypatch.setattr(chain, "head", lambda: None)
+
+    experts._check_block(10**9)
