@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
+import os
 import re
 import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from chalicelib.experts import slices, store, tensors
 from chalicelib.kernel import multipart
@@ -139,30 +142,57 @@ def download(
     grant = experts.slice(group, hotkey, content)
     _check_grant(grant)
     part = out.with_name(f".{out.name}.{grant['content_hash'][-12:]}.part")
-    journal = part.with_suffix(".done")
-    total = grant["wire_bytes"]
-    done = _journal(journal, part, total)
-    wanted = [number for number in range(-(-total // _PART)) if number not in done]
-    place = Place(grant["url"], lambda: str(experts.slice(group, hotkey, content, etag=grant["etag"])["url"]))
-    with terminal.progress(f"group {group}", total, of_bytes=True) as advance:
-        advance(total - sum(min(_PART, total - number * _PART) for number in wanted))
-
-        def take(number: int) -> None:
-            begin = number * _PART
-            _take(place, part, begin, min(begin + _PART, total))
-            with journal.open("a") as stream:
-                stream.write(f"{number}\n")
-            advance(min(_PART, total - begin))
-
-        try:
-            with ThreadPoolExecutor(_THREADS) as pool:
-                list(pool.map(take, wanted))
-        except BrokenOff as error:
-            terminal.refuse(f"{error}; the same command goes on from here", code="download_failed")
-    _finish(part, out, grant, keep_envelope=keep_envelope)
-    journal.unlink(missing_ok=True)
+    with _alone(part, out):
+        journal = part.with_suffix(".done")
+        place = Place(grant["url"], lambda: str(experts.slice(group, hotkey, content, etag=grant["etag"])["url"]))
+        with terminal.progress(f"group {group}", grant["wire_bytes"], of_bytes=True) as advance:
+            _complete(place, part, journal, grant["wire_bytes"], advance)
+        _finish(part, out, grant, keep_envelope=keep_envelope)
+        journal.unlink(missing_ok=True)
     names = ("expert_group", "block_number", "model_version", "content_hash")
     return {name: grant[name] for name in names} | {"bytes": out.stat().st_size, "file": str(out)}
+
+
+@contextmanager
+def _alone(part: Path, out: Path) -> Iterator[None]:
+    """One process at a time writes a part file; who is killed lets go of it."""
+    while True:
+        with part.open("ab") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = f"another download is writing {out}: wait until it is done, or give another --out"
+                terminal.refuse(text, code="download_running")
+            if _has_its_name(stream, part):  # else another download has just finished it
+                yield
+                return
+
+
+def _has_its_name(stream: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _complete(place: Place, part: Path, journal: Path, total: int, advance: Callable[[float], None]) -> None:
+    """Fetch the pieces that are not there yet, side by side."""
+    done = _journal(journal, part, total)
+    wanted = [number for number in range(-(-total // _PART)) if number not in done]
+    advance(total - sum(min(_PART, total - number * _PART) for number in wanted))
+
+    def take(number: int) -> None:
+        begin = number * _PART
+        _take(place, part, begin, min(begin + _PART, total))
+        with journal.open("a") as stream:
+            stream.write(f"{number}\n")
+        advance(min(_PART, total - begin))
+
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(take, wanted))
+    except BrokenOff as error:
+        terminal.refuse(f"{error}; the same command goes on from here", code="download_failed")
 
 
 def _check_grant(grant: Any) -> None:

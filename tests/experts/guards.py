@@ -54,6 +54,8 @@ MODELS = [
     experts("tasks_publishing", "open uploads go", "multipart.abort_below(store.models(), prefix)", "pass",
             "publishing:test_what_killed_processes_left_open_is_given_up"),
     Guard("a piece goes on where it broke", "subnetctl/experts_transfer.py", "position += len(chunk)", "pass", TRANSFER),
+    Guard("one download a target", "subnetctl/experts_transfer.py", "fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+          "pass", TRANSFER),
     Guard("a damaged envelope is no dead end", "subnetctl/experts_transfer.py", "except tensors.BrokenFile:", "except KeyError:",
           TRANSFER),
     Guard("a URL that ended is renewed", "subnetctl/experts_transfer.py", "if answer.status == _EXPIRED and", "if False and",

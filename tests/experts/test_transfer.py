@@ -97,6 +97,40 @@ def test_what_a_crash_left_damaged_is_thrown_away_and_fetched_anew(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_one_target_is_written_by_one_download_at_a_time(
+    storage: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    origin, asked = storage
+    experts = clients.Experts(origin, "token")
+    monkeypatch.setattr(experts, "slice", lambda *_, **__: told(origin, "fresh"))
+    begun: list[None] = []
+    complete = experts_transfer._complete
+
+    def meanwhile(*words: Any) -> None:
+        begun.append(None)
+        if len(begun) == 1:
+            with pytest.raises(typer.Exit):
+                experts_transfer.download(experts, 0, "5F", "experts", tmp_path / "out", keep_envelope=True)
+        complete(*words)
+
+    monkeypatch.setattr(experts_transfer, "_complete", meanwhile)
+    experts_transfer.download(experts, 0, "5F", "experts", tmp_path / "out", keep_envelope=False)
+
+    assert (len(begun), len(asked)) == (1, 2)
+    assert "another download is writing" in capfd.readouterr().err
+    assert (tmp_path / "out").read_bytes() == PAYLOAD
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_part_file_that_another_download_has_just_named_is_not_written_to(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    with part.open("wb") as stream:
+        part.replace(tmp_path / "out")
+        assert not experts_transfer._has_its_name(stream, part)
+        part.touch()
+        assert not experts_transfer._has_its_name(stream, part)
+
+
 @pytest.mark.parametrize("out", ["", "no/such/out"])
 def test_a_target_that_is_no_file_is_refused_before_anything_is_fetched(tmp_path: Path, out: str) -> None:
     with pytest.raises(typer.Exit):
