@@ -198,9 +198,13 @@ def _complete(place: Place, part: Path, journal: Path, total: int, advance: Call
 def _check_grant(grant: Any) -> None:
     """File names and sizes come of it, and a miner need not trust every server."""
     found = grant if isinstance(grant, dict) else {}
-    size, texts = found.get("wire_bytes"), [found.get(name) for name in ("content_hash", "url", "etag")]
-    whole = type(size) is int and 0 < size < _LARGEST and all(isinstance(text, str) for text in texts)
-    if not (whole and _HASH.fullmatch(found["content_hash"])):
+    size, texts = (
+        found.get("wire_bytes"),
+        [found.get(name) for name in ("content_hash", "url", "etag", "model_version")],
+    )
+    numbers = all(type(found.get(name)) is int for name in ("expert_group", "block_number"))
+    whole = type(size) is int and 0 < size < _LARGEST and all(isinstance(t, str) and t.isprintable() for t in texts)
+    if not (numbers and whole and _HASH.fullmatch(found["content_hash"])):
         terminal.refuse("the answer describes no slice: is this the base URL of the mount?", code="not_the_api")
 
 

@@ -88,9 +88,11 @@ def test_a_checkpoint_that_breaks_a_rule_is_rejected_with_the_reason(
 
 
 def test_garbage_is_rejected(served: World, files: Files) -> None:
-    for number, raw in enumerate((b"", b"\x00" * 50, os.urandom(5000))):
+    for number, (raw, reason) in enumerate(((b"", "shorter"), (b"\x00" * 50, "begins"), (os.urandom(5000), ""))):
         files["x.safetensors"] = raw
-        assert evaluated(served, "x.safetensors", block=START + 18 + number)["code"] == "bad_checkpoint"
+        found = evaluated(served, "x.safetensors", block=START + 18 + number)
+        assert found["code"] == "bad_checkpoint"
+        assert reason in found["reason"]
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])

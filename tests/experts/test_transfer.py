@@ -141,13 +141,11 @@ def test_a_target_that_is_no_file_is_refused_before_anything_is_fetched(tmp_path
 @pytest.mark.parametrize(
     "lie",
     [{"wire_bytes": -5}, {"wire_bytes": "x"}, {"wire_bytes": 10**30}, {"content_hash": "sha256:../../../../etc/x"},
-     {"content_hash": 5}, {"url": None}, {"etag": None}],
+     {"content_hash": 5}, {"url": None}, {"etag": None}, {"model_version": "\x1b[2J"}, {"block_number": "1"}, []],
 )  # fmt: skip
-def test_a_server_that_describes_no_slice_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
-) -> None:
+def test_a_server_that_describes_no_slice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: Any) -> None:
     experts = clients.Experts("x", "t")
-    monkeypatch.setattr(experts, "slice", lambda *_: told("http://127.0.0.1:1", "s") | lie)
+    monkeypatch.setattr(experts, "slice", lambda *_: lie and told("http://127.0.0.1:1", "s") | lie)
 
     with pytest.raises(typer.Exit):
         experts_transfer.download(experts, 0, "5F", "experts", tmp_path / "out", keep_envelope=False)
