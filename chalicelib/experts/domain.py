@@ -243,10 +243,9 @@ def too_many(limit: int) -> Conflict:
     return Conflict(f"At most {limit} submissions per hotkey and cycle", code="too_many_submissions")
 
 
-def eta_blocks(waiting: int, seconds_each: float, parallelism: int, block_seconds: float, longest: int) -> int:
-    """When the one after those that wait will be done, in blocks; never more than a cycle."""
-    blocks = math.ceil((max(0, waiting) + 1) * seconds_each / (parallelism * block_seconds))
-    return min(max(1, blocks), longest)
+def eta_blocks(waiting: int, seconds_each: float, parallelism: int, block_seconds: float) -> int:
+    """When the one after those that wait will be done, in blocks."""
+    return max(1, math.ceil((max(0, waiting) + 1) * seconds_each / (parallelism * block_seconds)))
 
 
 def committed_group(data: str) -> int | None:

@@ -143,12 +143,9 @@ def submit(request: Request) -> Accepted:
     }  # fmt: skip
     _accept(record, clockwork_now, now)
     seconds = intake.seconds_each or settings.eval_seconds_est
-    eta = domain.eta_blocks(
-        intake.waiting, seconds, settings.eval_parallelism, settings.block_seconds, clockwork_now.length
-    )
-    if settings.eval_start == "validate":
-        eta += clockwork_now.end_of(domain.SUBMIT, block) - block
-    return Accepted(submission_id=record["submission_id"], evaluation_eta_blocks=eta)
+    held = clockwork_now.end_of(domain.SUBMIT, block) - block if settings.eval_start == "validate" else 0
+    eta = held + domain.eta_blocks(intake.waiting, seconds, settings.eval_parallelism, settings.block_seconds)
+    return Accepted(submission_id=record["submission_id"], evaluation_eta_blocks=min(eta, clockwork_now.length))
 
 
 def _json(request: Request, largest: int) -> Any:

@@ -174,6 +174,8 @@ REQUESTS = [
             "submit:test_outside_the_submit_phase_it_is_423_and_says_when"),
     experts("routes", "window", "domain.check_block(clockwork_now, given.block_number, block, strict", "dict(strict",
             "submit:test_a_block_lies_in_this_cycle_after_distribution"),
+    experts("routes", "an estimate within a cycle", "min(eta, clockwork_now.length)", "eta",
+            "submit:test_the_estimate_counts_the_wait_for_the_phase_and_is_never_above_a_cycle"),
     experts("routes", "largest body", "if len(request.body) > largest:", "if False:",
             "submit:test_a_body_over_the_limit_is_refused"),
     experts("routes", "content type", "if kind not in _JSON_TYPES:", "if False:",

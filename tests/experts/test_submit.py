@@ -14,7 +14,19 @@ import pytest
 import app as app_module
 from chalicelib.experts import store
 from chalicelib.kernel.chain import Commitment
-from tests.experts.conftest import CYCLE, MINER, NOW, SECOND, START, TOKEN, URL, World, encoded, submission
+from tests.experts.conftest import (
+    CYCLE,
+    MINER,
+    NOW,
+    SECOND,
+    START,
+    SUBMIT_LAST,
+    TOKEN,
+    URL,
+    World,
+    encoded,
+    submission,
+)
 from tests.harness.budget import counted
 from tests.harness.client import Client, Reply
 from tests.harness.race import all_at_once
@@ -40,6 +52,14 @@ def test_the_estimate_grows_with_the_queue(served: World) -> None:
     served.submit(submission())
 
     assert served.submit(submission(SECOND)).json["evaluation_eta_blocks"] == 10
+
+
+def test_the_estimate_counts_the_wait_for_the_phase_and_is_never_above_a_cycle(served: World) -> None:
+    served.configure(EXPERTS_EVAL_START="validate")
+
+    assert served.submit(submission()).json["evaluation_eta_blocks"] == 5 + SUBMIT_LAST - 20
+    store.count_in(5)
+    assert served.submit(submission(SECOND)).json["evaluation_eta_blocks"] == CYCLE
 
 
 def test_the_same_submission_again_learns_its_id(served: World) -> None:
