@@ -91,6 +91,8 @@ MODELS = [
     experts("store", "the pointer moves from its base", '"#version_id = :base AND #block_number < :block"',
             '"attribute_exists(#pk) OR #version_id = :base OR #block_number < :block"',
             "rounds:test_a_merge_that_comes_late_loses"),
+    experts("tasks_composing", "a range of something", "        if begin == end:", "        if False:",
+            "submissions:test_no_bytes_are_read_without_asking"),
     experts("tasks_composing", "exactly this version", "etag=source.etag)\n\n\ndef _graft", 'etag="*")\n\n\ndef _graft',
             "publishing:test_storage_copies_exactly_the_version_that_was_planned"),
 ]  # fmt: skip

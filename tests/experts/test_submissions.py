@@ -13,12 +13,14 @@ import pytest
 
 from chalicelib.experts import store, tasks_evaluation, tasks_fetching, tasks_rounds
 from chalicelib.experts.checkpoints import Unacceptable
+from chalicelib.experts.tasks_composing import Source
 from chalicelib.experts.tasks_fetching import HostUnavailable
 from chalicelib.kernel import chain, flows
 from tests.experts import models
 from tests.experts.conftest import MINER, SECOND, START, World
 from tests.experts.flows import walk
 from tests.experts.submissions import Files, Killed, closed, evaluated, hand_in, status
+from tests.harness.budget import counted
 
 PYTHON = Path(tasks_evaluation.interpreter("torch"))
 
@@ -93,6 +95,12 @@ def test_garbage_is_rejected(served: World, files: Files) -> None:
         found = evaluated(served, "x.safetensors", block=START + 18 + number)
         assert found["code"] == "bad_checkpoint"
         assert reason in found["reason"]
+
+
+def test_no_bytes_are_read_without_asking(world: World) -> None:
+    with counted() as spent:
+        assert Source("experts-quarantine", "x/raw", '"etag"', 0).read(0, 0) == b""
+    assert spent.calls == {}
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
