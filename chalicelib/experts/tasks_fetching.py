@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin
 
 from chalicelib.kernel import clock, multipart
 from chalicelib.kernel.settings import KernelSettings
@@ -107,8 +108,15 @@ def fetch(url: str, key: str, cap: int, network: Network | None = None) -> dict[
             reply = asked(connection, target, deadline)
             if reply.status not in _REDIRECTS:
                 return _stored(connection, reply, key, cap, deadline)
-            url = reply.headers.get("location", "")
+            url = _moved(url, reply.headers.get("location", ""))
     raise Unacceptable("redirected", "the server redirects; hand in the address where the file is")
+
+
+def _moved(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Unacceptable("bad_url", "the server redirects to what is no URL") from None
 
 
 def checked(url: str) -> Target:

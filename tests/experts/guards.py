@@ -145,6 +145,8 @@ FETCHING = [
             "if not found:", "fetching:test_no_socket_is_opened_to_a_private_address"),
     experts("tasks_fetching", "the judged address", "if connection.getpeername()[0] not in found:", "if False:",
             "fetching:test_a_connection_that_ends_up_elsewhere_is_dropped"),
+    experts("tasks_fetching", "a redirect to no URL", "    except ValueError:\n        raise Unacc", "    except KeyError:\n        raise Unacc",
+            "fetching:test_a_redirect_is_a_new_url_with_all_the_checks"),
     experts("tasks_fetching", "a cap", "if int(text) > cap:", "if False:", ANSWERS),
     experts("tasks_fetching", "plain bytes", 'if reply.headers.get("content-encoding", "identity").lower() != "identity":',
             "if False:", ANSWERS),

@@ -246,7 +246,18 @@ def test_a_redirect_is_a_new_url_with_all_the_checks(serve: Serve, configure: Ca
     allowed = serve(says(f"HTTP/1.1 302 Found\nLocation: {target.url}"))
     assert tasks_fetching.fetch(allowed.url, KEY, MIB)["bytes"] == 2
 
-    for location in ("http://169.254.169.254/a.pt", "http://10.0.0.1/a.pt", "ftp://127.0.0.1/a.pt", "/relative.pt", ""):
+    replies = iter((b"HTTP/1.1 302 Found\r\nLocation: b.pt\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+    beside = serve(lambda connection: connection.sendall(next(replies)))
+    assert tasks_fetching.fetch(beside.url, KEY, MIB)["bytes"] == 2
+    assert beside.requests[1].startswith(b"GET /b.pt ")
+
+    for location in (
+        "http://169.254.169.254/a.pt",
+        "//10.0.0.1/a.pt",
+        "ftp://127.0.0.1/a.pt",
+        "/no/suffix",
+        "http://[::",
+    ):
         with pytest.raises(Unacceptable, match="bad_url"):
             tasks_fetching.fetch(serve(says(f"HTTP/1.1 302 Found\nLocation: {location}")).url, KEY, MIB)
 
