@@ -194,7 +194,9 @@ def _close(cycle: int, block: int, members: list[Item]) -> None:
         ranks |= domain.ranked(entries, rewards)
         near |= domain.near_copies(entries)
     for item in scored:
-        values: dict[str, Any] = {"rank_score": ranks.get(item["submission_id"], 0.0)}
+        values: dict[str, Any] = {}
+        if item["state"] != domain.FAILED:  # what broke on our side is no zero in a miner's history
+            values["rank_score"] = ranks.get(item["submission_id"], 0.0)
         if item["submission_id"] in near:
             values["near_copy_of"] = near[item["submission_id"]]
         store.close_submission(item["submission_id"], **values)

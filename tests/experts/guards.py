@@ -233,6 +233,8 @@ ROUNDS = [
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
     experts("tasks_rounds", "all are final", "if _are_settled(cycle, members):", "if True:",
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
+    experts("tasks_rounds", "our failure is no zero", 'if item["state"] != domain.FAILED:  #', "if True:  #",
+            "rounds:test_a_submission_that_never_ends_does_not_hold_the_round"),
     experts("tasks_rounds", "time from the end on", 'max(item["updated_at"], over_since)', 'item["updated_at"]',
             "rounds:test_what_was_held_for_the_end_of_the_phase_is_not_given_up_at_once"),
     experts("tasks_rounds", "once", 'if owed is None or owed["state"] != store_merges.OWED:', "if owed is None:",
