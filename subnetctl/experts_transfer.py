@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -224,7 +225,8 @@ def _take(place: Place, part: Path, begin: int, end: int) -> None:
     for attempt in range(_TRIES):
         url = place.url
         try:
-            with _opened("GET", url, {"Range": f"bytes={position}-{end - 1}"}) as answer, part.open("r+b") as stream:
+            headers = {"Range": f"bytes={position}-{end - 1}"}
+            with _opened("GET", url, headers) as answer, part.open("r+b", buffering=0) as stream:
                 if answer.status == _EXPIRED and attempt < _TRIES - 1:
                     place.has_ended(url)
                     continue
@@ -232,7 +234,7 @@ def _take(place: Place, part: Path, begin: int, end: int) -> None:
                     raise BrokenOff(f"storage answered {answer.status}")
                 stream.seek(position)
                 for chunk in _chunks(answer, end - position):
-                    stream.write(chunk)
+                    _keep(stream, chunk)
                     position += len(chunk)
         except (OSError, http.client.HTTPException) as error:
             if attempt == _TRIES - 1:
@@ -240,6 +242,15 @@ def _take(place: Place, part: Path, begin: int, end: int) -> None:
         if position == end:
             return
     raise BrokenOff("storage keeps breaking off")
+
+
+def _keep(stream: FileIO, chunk: bytes) -> None:
+    """Onto the disk; a full one is no fault of storage, and trying again would not help."""
+    try:
+        while chunk:
+            chunk = chunk[stream.write(chunk) :]
+    except OSError as error:
+        raise BrokenOff(f"the file cannot be written: {error.strerror or error}") from None
 
 
 def _chunks(answer: http.client.HTTPResponse, wanted: int) -> Iterator[bytes]:

@@ -82,6 +82,8 @@ MODELS = [
     Guard("an object", "subnetctl/experts_transfer.py", "grant if isinstance(grant, dict) else {}", "grant", LIES),
     Guard("one download a target", "subnetctl/experts_transfer.py", "fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)",
           "pass", TRANSFER),
+    Guard("a full disk", "subnetctl/experts_transfer.py", '    except OSError as error:\n        raise BrokenOff(f"the file',
+          '    except KeyError as error:\n        raise BrokenOff(f"the file', TRANSFER),
     Guard("a damaged envelope is no dead end", "subnetctl/experts_transfer.py", "except tensors.BrokenFile:", "except KeyError:",
           TRANSFER),
     Guard("a URL that ended is renewed", "subnetctl/experts_transfer.py", "if answer.status == _EXPIRED and", "if False and",

@@ -131,6 +131,14 @@ def test_a_part_file_that_another_download_has_just_named_is_not_written_to(tmp_
         assert not experts_transfer._has_its_name(stream, part)
 
 
+def test_a_full_disk_is_told_as_what_it_is() -> None:
+    with (
+        Path("/dev/full").open("wb", buffering=0) as disk,
+        pytest.raises(experts_transfer.BrokenOff, match="the file cannot be written: No space left on device"),
+    ):
+        experts_transfer._keep(disk, b"x")
+
+
 @pytest.mark.parametrize("out", ["", "no/such/out"])
 def test_a_target_that_is_no_file_is_refused_before_anything_is_fetched(tmp_path: Path, out: str) -> None:
     with pytest.raises(typer.Exit):
