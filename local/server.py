@@ -55,6 +55,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         except ValueError:
             raise ParsingError("Content-Length is invalid") from None
         for line in header_plus.decode("latin-1").split("\r\n")[1:]:
+            if line.startswith((" ", "\t")):
+                raise ParsingError("a header goes on in the next line")
             name, colon, value = line.partition(":")
             if colon:
                 self.pairs.append((name, value.strip(" \t")))

@@ -50,6 +50,13 @@ GUARDS = [
         _GATEWAY,
     ),
     Guard(
+        "a header is one line",
+        "local/server.py",
+        'if line.startswith((" ", "\\t")):',
+        "if False:",
+        f"{_SERVER}::test_what_is_no_request_is_a_client_error_in_the_shape_of_all",
+    ),
+    Guard(
         "waitress stops reading a body that is too large",
         "local/server.py",
         "max_request_body_size=MAX_BODY_BYTES + 1,",

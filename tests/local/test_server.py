@@ -151,6 +151,8 @@ def test_a_header_block_that_is_too_large_is_refused_so_that_its_sender_reads_it
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: h\r\n folded: x\r\nbad name: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\tfolded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n folded: x\r\n\r\n",
         b"GET /a b HTTP/1.1\r\n\r\n",
         b"GET /x/\x00 HTTP/1.1\r\n\r\n",
         "GET /x/€ HTTP/1.1\r\n\r\n".encode(),
