@@ -1,9 +1,10 @@
 """A part of Experts' access patterns: rounds that end, and the merges that closed ones owe.
 
-| #  | question                 | key            | consistency | cost             |
-|----|--------------------------|----------------|-------------|------------------|
-| 12 | merges that are owed     | MERGES/{cycle} | strong      | 1 query or write |
-| 18 | since when it is over    | OVER/{cycle}   | conditional | 1 write          |
+| #  | question                 | key                 | consistency | cost             |
+|----|--------------------------|---------------------|-------------|------------------|
+| 12 | merges that are owed     | MERGES/{cycle}      | strong      | 1 query or write |
+| 18 | since when it is over    | OVER/{cycle}        | conditional | 1 write          |
+| 19 | who is closed already    | index round, CLOSED | eventual    | 1 query          |
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from chalicelib.kernel import clock
 from chalicelib.kernel.tables import ConditionFailed, Table
 from chalicelib.kernel.wire import Item
+
+from .store import CLOSED
 
 table = Table("experts")
 
@@ -59,3 +62,12 @@ def over_since(cycle: int) -> float:
     except ConditionFailed as known:
         return float((known.old or {})["since"])
     return now
+
+
+def closed_of(cycle: int) -> list[Item]:
+    """19: submissions of a round that a closing, killed before its end, has closed."""
+    return list(
+        table.query_all(
+            CLOSED, index="round", where="begins_with(#round_sk, :cycle)", values={"cycle": f"{cycle:012d}#"}
+        )
+    )

@@ -177,12 +177,15 @@ def _are_settled(cycle: int, members: list[Item]) -> bool:
 
 
 def _close(cycle: int, block: int, members: list[Item]) -> None:
-    """Rank per group, owe the merge, close: in this order, so that a killed closing is repeated as it was."""
+    """Rank per group, owe the merge, close: in this order, so that a killed closing is repeated as it was. What it had
+    closed by then counts as before.
+    """
     settings = ExpertsSettings.current()
     rewards = [float(text) for text in settings.rank_scores]
-    scored = [store.submission(item["submission_id"]) for item in members]
+    still_open = [store.submission(item["submission_id"]) for item in members]
+    everybody = {item["submission_id"]: item for item in (*store_merges.closed_of(cycle), *still_open)}
     groups: dict[int, list[domain.Entry]] = {}
-    for item in domain.newest_per_miner(item for item in scored if item["state"] == domain.SCORED):
+    for item in domain.newest_per_miner(item for item in everybody.values() if item["state"] == domain.SCORED):
         groups.setdefault(item["group"], []).append(_entry(item))
     chosen = {str(group): domain.winners(entries, settings.top_k_merge) for group, entries in groups.items()}
     winners = {group: [entry.submission_id for entry in best] for group, best in chosen.items() if best}
@@ -193,7 +196,7 @@ def _close(cycle: int, block: int, members: list[Item]) -> None:
     for entries in groups.values():
         ranks |= domain.ranked(entries, rewards)
         near |= domain.near_copies(entries)
-    for item in scored:
+    for item in still_open:
         values: dict[str, Any] = {}
         if item["state"] != domain.FAILED:  # what broke on our side is no zero in a miner's history
             values["rank_score"] = ranks.get(item["submission_id"], 0.0)

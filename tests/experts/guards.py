@@ -233,6 +233,8 @@ ROUNDS = [
             "submissions:test_a_checkpoint_of_a_retired_version_is_told_so"),
     experts("tasks_rounds", "the block is past", "if _is_over(cycle, head.block):", "if True:",
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
+    experts("tasks_rounds", "who is closed counts", "(*store_merges.closed_of(cycle), *still_open)", "still_open",
+            "rounds:test_a_closing_that_was_killed_is_repeated_as_it_was"),
     experts("tasks_rounds", "all are final", "if _are_settled(cycle, members):", "if True:",
             "rounds:test_a_round_waits_for_its_submissions_and_for_the_block"),
     experts("tasks_rounds", "our failure is no zero", 'if item["state"] != domain.FAILED:  #', "if True:  #",

@@ -10,7 +10,7 @@ import pytest
 from chalicelib.experts import store, store_merges, tasks_evaluation, tasks_merging, tasks_publishing, tasks_rounds
 from chalicelib.kernel import flows
 from tests.experts import models
-from tests.experts.conftest import MINER, NOW, SECOND, START, World
+from tests.experts.conftest import MINER, NOW, SECOND, START, VALIDATOR, World
 from tests.experts.submissions import Files, Killed, closed, evaluated, hand_in, status
 
 
@@ -43,6 +43,29 @@ def test_a_round_waits_for_its_submissions_and_for_the_block(served: World, tiny
     tasks_rounds.close_rounds()
 
     assert store_merges.owed_merges() == []
+
+
+def test_a_closing_that_was_killed_is_repeated_as_it_was(
+    served: World, tiny: models.Model, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = {MINER: 0.7, SECOND: 0.5, VALIDATOR: 0.6}
+    files |= {f"{factor}.safetensors": models.scaled(tiny, "0", factor) for factor in factors.values()}
+    found = [evaluated(served, f"{factor}.safetensors", signer) for signer, factor in factors.items()]
+    close = store.close_submission
+
+    def killed(submission_id: str, **values: Any) -> None:
+        close(submission_id, **values)
+        if values["rank_score"] == 2.25:
+            raise Killed
+
+    monkeypatch.setattr(store, "close_submission", killed)
+    with pytest.raises(Killed):
+        closed(served)
+    monkeypatch.setattr(store, "close_submission", close)
+    closed(served)
+
+    assert [status(served, entry)["rank_score"] for entry in found] == [1.0, 2.25, 1.5]
+    assert status(served, found[1])["merged_into"] == "step_2"
 
 
 def test_a_submission_that_never_ends_does_not_hold_the_round(
