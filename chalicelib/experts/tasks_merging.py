@@ -45,8 +45,11 @@ def merge(owed: Item) -> str:
     """Carry out an owed merge; answers how it ended: a model version, `overtaken`, `dropped`."""
     base = store.current()
     assert base is not None  # a round had winners, so there was a model
-    if base.get("merged_cycle") == owed["sk"]:
+    merged = base.get("merged_cycle", "")
+    if merged == owed["sk"]:
         return _told(owed, base["model_version"])
+    if merged > owed["sk"]:
+        return "overtaken"
     version = _version(owed, base)
     try:
         manifest = build(owed, base, version)

@@ -129,6 +129,8 @@ FILES = [
     experts("tasks_evaluation", "losses below zero", "if candidate.val_loss < 0:", "if False:", LOSSES),
     experts("tasks_evaluation", "skipped batches", "if skipped > settings.max_nonfinite", "if False and settings.max_nonfinite",
             LOSSES),
+    experts("tasks_merging", "a later round has merged", '    if merged > owed["sk"]:', "    if False:",
+            "rounds:test_a_merge_that_comes_late_loses"),
     experts("tasks_merging", "a step stays finite", 'if not told["finite"]:', "if False:",
             "rounds:test_a_step_that_leads_to_no_number_drops_the_whole_merge"),
 ]  # fmt: skip

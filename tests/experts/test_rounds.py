@@ -207,6 +207,10 @@ def test_a_merge_that_comes_late_loses(served: World, tiny: models.Model, files:
     evaluated(served, "x.safetensors")
     served.at(START + 26)
     tasks_rounds.close_rounds()
+    later = (store.current() or {}) | {"merged_cycle": f"{START // 30 + 1:012d}"}
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "current", lambda: later)
+        assert tasks_merging.merge(store_merges.owed_merges()[0]) == "overtaken"
     verify = tasks_publishing.verify
 
     def overtaken(manifest: Any) -> None:
