@@ -42,6 +42,9 @@ class Source:
         if begin == end:  # no range header can say it
             return b""
         return bytes(self.open(begin, end).read())
+
+    def open(self, begin: int, end: int) -> Any:
+        """A stream, which must be read to its end or closed."""
         body = Bucket(self.bucket).read(self.key, begin, end - 1, etag=self.etag)
         if body is None:
             raise ObjectChanged(f"{self.key} is gone or was replaced")
