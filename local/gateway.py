@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_HEADER_BYTES = 10240
 MAX_ANSWER_BYTES = 6 * 1024 * 1024
 SECONDS_TO_ANSWER = 29
-_LONGEST_ESCAPE = 6
+_LONGEST_ESCAPE = 12  # of a letter that JSON spells as two halves
 STAGE = "local"
 
 # Anything but visible ASCII, or an escape that is none.
@@ -269,8 +269,8 @@ def decode_reply(reply: dict[str, Any]) -> Answer:
 
 
 def encoded_size(reply: dict[str, Any]) -> int:
-    """What Lambda counts against its limit: the body as JSON quotes it in the reply, base64 included."""
+    """What Lambda counts against its limit: the body as it is quoted in the reply, in ASCII, base64 included."""
     body = reply.get("body") or ""
     if _LONGEST_ESCAPE * len(body) <= MAX_ANSWER_BYTES:
         return len(body)
-    return len(json.dumps(body, ensure_ascii=False).encode()) - len('""')
+    return len(json.dumps(body)) - len('""')

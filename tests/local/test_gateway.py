@@ -167,7 +167,7 @@ def test_a_reply_comes_back_as_the_bytes_it_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("letter", "size"), [("x", 1), ('"', 2), ("\x01", 6), ("é", 2)], ids=["plain", "quote", "control", "two bytes"]
+    ("letter", "size"), [("x", 1), ('"', 2), ("é", 6), ("😀", 12)], ids=["plain", "quote", "accent", "emoji"]
 )
 def test_a_reply_that_lambda_would_write_in_above_six_megabytes_is_a_bad_gateway(letter: str, size: int) -> None:
     def answering(length: int) -> Handler:
