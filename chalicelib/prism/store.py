@@ -1,5 +1,5 @@
 """PRISM's access patterns, one function each: submissions, queue, leases. See also `store_review` (9-13),
-`store_families` (14-22, 25) and `store_commit` (23-24, 26), which the same file would not hold.
+`store_families` (14-22, 25) and `store_commit` (23-24, 26, 28), which the same file would not hold.
 
 | #  | question                           | key                               | consistency | cost                    |
 |----|------------------------------------|-----------------------------------|-------------|-------------------------|
@@ -32,6 +32,7 @@
 | 25 | the history of a family            | EVENTS#{family}                   | strong      | 1 query of 100          |
 | 26 | take a failed submission back      | SUB, QUEUE                        | conditional | 1 transaction of 2      |
 | 27 | leases that the clock ended        | EXPIRED                           | strong      | queries of 100, deletes |
+| 28 | a lease is ready to be handed out  | ASG, LEASES                       | conditional | 1 transaction of 3      |
 
 Nothing is read from an index of DynamoDB's: every list is a partition of its own, written with what it lists.
 """
@@ -48,7 +49,7 @@ from chalicelib.kernel.errors import Contended, NotFound, TooMany
 from chalicelib.kernel.tables import ConditionFailed, Table, Write, get_many, transact
 from chalicelib.kernel.wire import Item
 
-from .contracts import ASSIGNED, PENDING, RUNNING, Assignment, PrismSettings, Submission
+from .contracts import PENDING, RUNNING, Assignment, PrismSettings, Submission
 from .store_records import item_of, micros, unpacked, values_of
 
 table = Table("prism")
@@ -307,17 +308,6 @@ def accept(found: Assignment, status: str) -> None:
         table.update(
             f"ASG#{found.id}", "-", "SET #status = :status", when="#status = :was", status=status, was=found.status
         )
-    except ConditionFailed:
-        raise Contended from None
-
-
-def name_architecture(assignment_id: str, arch_hash: str) -> None:
-    """The lease is ready to be handed out once review has named the architecture."""
-    try:
-        table.update(
-            f"ASG#{assignment_id}", "-", "SET #arch_hash = :hash", when="#status = :assigned",
-            hash=arch_hash, assigned=ASSIGNED,
-        )  # fmt: skip
     except ConditionFailed:
         raise Contended from None
 

@@ -1,4 +1,4 @@
-"""PRISM's access patterns 23, 24 and 26: how a submission ends, or goes back to the queue, in one transaction."""
+"""PRISM's access patterns 23, 24, 26 and 28: how a submission ends, goes back or is handed out, each in one go."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chalicelib.kernel.values import frozen
 from chalicelib.kernel.wire import Item
 
 from . import store, store_families
-from .contracts import COMPLETED, EXPIRED, HELD, PENDING, Assignment, Family, Hold, Submission, Variant
+from .contracts import ASSIGNED, COMPLETED, EXPIRED, HELD, PENDING, Assignment, Family, Hold, Submission, Variant
 from .store_records import micros
 
 table = store.table
@@ -94,6 +94,18 @@ def take_back(submission: Submission) -> None:
     )  # fmt: skip
 
 
+def hand_over(claimed: Assignment, ready: Assignment) -> None:
+    """28: review has named the architecture, and the validator's time begins; once."""
+    first = "#status = :assigned AND #deadline_at = :was"
+    before, after = store.lease_item(claimed), store.lease_item(ready)
+    moved = [] if before == after else [table.deleting("LEASES", str(before["sk"])), table.putting(after)]
+    change = table.updating(
+        f"ASG#{ready.id}", "-", "SET #arch_hash = :hash, #deadline_at = :deadline", when=first,
+        hash=ready.arch_hash, deadline=ready.deadline_at, assigned=ASSIGNED, was=claimed.deadline_at,
+    )  # fmt: skip
+    _write([change, *moved])
+
+
 def close(lost: Assignment) -> None:
     """A lease whose submission has ended otherwise."""
     _write(_assignment_ended(lost))
@@ -127,15 +139,16 @@ def _assignment_ended(after: Assignment) -> list[Write]:
     told = [table.putting(store.expired_item(after))] if after.status == EXPIRED else []
     return [
         table.updating(
-            f"ASG#{after.id}", "-", change, when="#status IN (:assigned, :accepted, :running)",
-            status=after.status, error=after.error, metrics=after.metrics,
+            f"ASG#{after.id}", "-", change,
+            when="#status IN (:assigned, :accepted, :running) AND #deadline_at = :deadline",
+            deadline=after.deadline_at, status=after.status, error=after.error, metrics=after.metrics,
             assigned="assigned", accepted="accepted", running="running",
         ),
         table.deleting(
             f"SLOT#{after.validator_hotkey}", "-",
             when="attribute_not_exists(#pk) OR #assignment_id = :id", id=after.id,
         ),
-        table.deleting("LEASES", f"{micros(after.deadline_at)}#{after.id}"),
+        table.deleting("LEASES", str(store.lease_item(after)["sk"])),
         *told,
     ]  # fmt: skip
 

@@ -109,14 +109,14 @@ def _suitable(validator: str) -> list[Item]:
 
 
 def _lease_of(entry: Item, validator: str) -> Assignment:
-    seconds = PrismSettings.current().validator_assignment_timeout_seconds
+    """Held for as long as review may take besides: the validator's own time begins when it is handed over."""
     return Assignment(
         id=clock.new_uuid(),
         submission_id=str(entry["submission_id"]),
         validator_hotkey=validator,
         status=ASSIGNED,
         attempt=int(entry["assignments"]) + 1,
-        deadline_at=clock.now() + seconds,
+        deadline_at=_deadline() + _REVIEW_SECONDS,
     )
 
 
@@ -125,10 +125,15 @@ def _prepared(lease: Assignment) -> Assignment | None:
     if _review(lease.submission_id, lease.id) != PASSED:
         return None
     arch_hash = str(store.get_reviewed(lease.submission_id).review["family_hash"])
-    store.name_architecture(lease.id, arch_hash)
-    at = clock.stamp(lease.deadline_at + _TIMER_SLACK_SECONDS)
-    flows.start_or_leave(LEASE, lease.id, {"assignment_id": lease.id, "at": at})
-    return dataclasses.replace(lease, arch_hash=arch_hash)
+    ready = dataclasses.replace(lease, arch_hash=arch_hash, deadline_at=_deadline())
+    store_commit.hand_over(lease, ready)
+    at = clock.stamp(ready.deadline_at + _TIMER_SLACK_SECONDS)
+    flows.start_or_leave(LEASE, ready.id, {"assignment_id": ready.id, "at": at})
+    return ready
+
+
+def _deadline() -> float:
+    return clock.now() + PrismSettings.current().validator_assignment_timeout_seconds
 
 
 def expire_overdue() -> None:

@@ -37,6 +37,27 @@ GUARDS = [
         "return True",
         "assignments",
     ),
+    prism(
+        "store_commit",
+        "handed over once",
+        '"#status = :assigned AND #deadline_at = :was"',
+        '"#status = :assigned"',
+        "assignments",
+    ),
+    prism(
+        "store_commit",
+        "by its own deadline",
+        "IN (:assigned, :accepted, :running) AND #deadline_at = :deadline",
+        "IN (:assigned, :accepted, :running)",
+        "assignments",
+    ),
+    prism(
+        "tasks_claim",
+        "review's time is not the validator's",
+        "_deadline() + _REVIEW_SECONDS",
+        "_deadline()",
+        "assignments",
+    ),
     prism("store_commit", "a lease's end is told", "if after.status == EXPIRED", "if False", "assignments"),
     prism("store", "told once", 'if table.delete("EXPIRED", str(item["sk"])):', "if True:", "assignments"),
     prism(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from chalicelib.kernel import clock
-from chalicelib.prism import store, store_families, tasks
+from chalicelib.kernel import clock, flows
+from chalicelib.kernel.errors import Contended
+from chalicelib.prism import store, store_commit, store_families, tasks, tasks_claim
 from chalicelib.prism.store import table
 from tests.harness.history import put_alike
 from tests.harness.race import all_at_once
@@ -214,6 +216,42 @@ def test_what_a_timer_and_the_sweep_took_is_told_once(prism: Prism, machines: Ma
     tasks.jobs.tick({"run": "sweep"}, None)
     assert expire(prism) == [first, second]
     assert expire(prism) == []
+
+
+def test_a_validator_s_time_begins_when_review_is_done(
+    prism: Prism, machines: Machines, freeze: Freeze, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(task: str, payload: Any, *, seconds: float) -> Any:
+        freeze(clock.now() + seconds)
+        tasks.jobs.tick({"run": "sweep"}, None)
+        return machines.invoke(task, payload)
+
+    configure(PRISM_VALIDATOR_ASSIGNMENT_TIMEOUT_SECONDS="5")
+    monkeypatch.setattr(flows, "invoke", slow)
+    submission_id = prism.submitted()
+    lease = prism.next()
+    assert (lease["attempt"], lease["deadline_at"]) == (1, clock.stamp(clock.now() + 5))
+    assert machines.started[lease["id"]]["input"]["at"] == clock.stamp(clock.now() + 5.1)
+    assert [found.deadline_at for found in store.leases()] == [clock.now() + 5]
+    freeze(clock.now() + 5.01)
+    assert (expire(prism), store.leases()) == ([submission_id], [])
+
+
+def test_a_lease_that_was_handed_over_meanwhile_is_not_ended_by_its_former_deadline(
+    prism: Prism, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prism.submitted()
+    with monkeypatch.context() as broken:
+        broken.setattr(tasks_claim, "_review", lambda *_: "")
+        assert prism.next() is None
+    claimed = store.slot("v1")
+    assert claimed
+    lease = prism.next()
+    with pytest.raises(Contended):
+        store_commit.close(dataclasses.replace(claimed, status="expired"))
+    with pytest.raises(Contended):
+        store_commit.hand_over(claimed, dataclasses.replace(claimed, deadline_at=claimed.deadline_at + 1))
+    assert prism.next() == lease
 
 
 def test_no_number_of_overdue_leases_hides_one(prism: Prism, freeze: Freeze) -> None:
