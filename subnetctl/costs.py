@@ -105,7 +105,7 @@ BUDGETS = (
         transitions=12, gb_seconds=2 * 10 + 10 * 120,
     ),
     Budget("prism", "weights", _tempos),
-    Budget("prism", "dashboards", _looks, requests=4, reads=4),
+    Budget("prism", "dashboards", _looks, requests=4, reads=24),
     Budget("pool", "leases", lambda load: load.miners * load.leases_per_day, reads=40, writes=60),
     Budget(
         "pool", "hand-ins", lambda load: load.miners * load.leases_per_day, reads=20, writes=30, transitions=4,

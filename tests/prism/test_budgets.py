@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from chalicelib.prism.store import table
+from subnetctl.costs import budget
 from tests.harness.budget import Spent, counted
 from tests.harness.history import put_alike
 from tests.prism.machine import Machines
@@ -111,6 +112,7 @@ def spent_on(work: Callable[[], object]) -> Spent:
 COSTS = {
     "/v1/leaderboard": (1, 8),
     "/v1/architectures?limit=50": (1, 10),
+    "/v1/training-variants?limit=50": (1, 8),
     "/v1/training-variants?limit=100": (1, 16),
     "/v1/training-variants?architecture_id={family}": (1, 16),
     "/v1/architectures/{family}/history": (1, 12),
@@ -127,6 +129,8 @@ def test_no_cost_grows_with_the_records(prism: Prism, machines: Machines, record
     costs = {path: spent_on(lambda path=path: prism.get(path.format(**known))) for path in COSTS}  # type: ignore[misc] # binds path
     assert {path: spent.total for path, spent in costs.items()} == {path: calls for path, (calls, _) in COSTS.items()}
     assert {path: spent.read_units for path, spent in costs.items() if spent.read_units > COSTS[path][1]} == {}
+    look = sum(costs[path].read_units for path in list(COSTS)[:3])
+    assert look <= budget("prism", "dashboards").reads
     changed = spent_on(prism.weights)
     assert (changed.total, changed.write_units <= 16, changed.read_units <= 10) == (3, True, True), changed
     assert spent_on(prism.weights).total == 1
