@@ -120,7 +120,7 @@ class Saver:
             self.task.cancel()
         if self.child:
             os.kill(self.child, signal.SIGKILL)
-            self._collect(0)
+            os.waitpid(self.child, 0)
         self.child = self._fork()
         self._collect(0)
         end_functions()
