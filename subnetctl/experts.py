@@ -52,10 +52,10 @@ def publish(
     base_model = base_model or model.rstrip("/").rpartition("/")[2].removesuffix(".safetensors")
     try:
         uri = model if model.startswith("s3://") else experts_transfer.upload_model(Path(model))
-        if in_cloud:
+        made = tasks_publishing.plan(uri, groups, model_version=version, block_number=block, base_model=base_model)
+        if in_cloud:  # planned here too: what is refused is told in words
             _publish_in_cloud(uri, groups, version, block, base_model)
             return
-        made = tasks_publishing.plan(uri, groups, model_version=version, block_number=block, base_model=base_model)
         total = sum(source.size for source in made.sources) * 2
         with terminal.progress("publishing", total, of_bytes=True) as advance:
             for name in tasks_publishing.objects(made):

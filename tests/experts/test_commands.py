@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.experts import store
-from chalicelib.kernel import chain
+from chalicelib.kernel import chain, flows
 from subnetctl import experts
 from tests.experts import models
 from tests.experts.conftest import MINER, World
@@ -51,9 +51,9 @@ def test_what_fits_no_header_is_refused(run: Run, words: tuple[str, ...], code: 
     assert f'"{code}"' in said
 
 
-def publish(run: Run, model: Path, assignment: Path, block: int = 1) -> tuple[int, str]:
+def publish(run: Run, model: Path, assignment: Path, block: int = 1, *more: str) -> tuple[int, str]:
     words = ("--model", str(model), "--assignment", str(assignment), "--version", "v", "--block", str(block))
-    status, _, said = run("experts", "publish", *words)
+    status, _, said = run("experts", "publish", *words, *more)
     return status, said
 
 
@@ -91,6 +91,17 @@ def test_a_block_that_the_chain_has_not_is_refused_where_the_chain_is_a_real_one
 
     assert (status, store.current() is not None) == (0 if served else 1, served)
     assert ("above the chain's newest one, 1220" in said) == (block == 1246)
+
+
+def test_what_the_state_machine_would_refuse_is_told_before_it_starts(
+    run: Run, served: World, tmp_path: Path, tiny: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "start", lambda *_: pytest.fail("started"))
+    (tmp_path / "m.safetensors").write_bytes(tiny.raw)
+    (tmp_path / "a.json").write_text(json.dumps(models.ASSIGNMENT))
+
+    status, said = publish(run, tmp_path / "m.safetensors", tmp_path / "a.json", 1000, "--in-cloud")
+    assert (status, "block_not_higher" in said) == (1, True)
 
 
 def test_a_chain_that_was_never_read_forbids_no_block(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
