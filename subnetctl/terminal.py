@@ -101,6 +101,6 @@ def progress(label: str, total: float | None, *, of_bytes: bool = False) -> Iter
 
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn()]
     columns += [DownloadColumn(), TransferSpeedColumn()] if of_bytes else [TextColumn("{task.completed}/{task.total}")]
-    with Progress(*columns, TimeRemainingColumn(), console=words, transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=words, transient=True, disable=not words.is_terminal) as bar:
         task = bar.add_task(label, total=total)
         yield lambda amount: bar.advance(task, amount)

@@ -67,6 +67,11 @@ MODELS = [
     Guard("a piece goes on where it broke", "subnetctl/experts_transfer.py", "position += len(chunk)", "pass", TRANSFER),
     experts("tasks_publishing", "a bucket's name", "if not _BUCKET_NAME.fullmatch(bucket_name):", "if False:",
             "publishing:test_a_missing_model_is_said"),
+    Guard("bars are for people", "subnetctl/terminal.py", "disable=not words.is_terminal", "disable=False",
+          f"{COMMANDS}::test_who_is_no_terminal_gets_no_bar"),
+    Guard("a refusal before the flow", "subnetctl/experts.py", "        made = tasks_publishing.plan(uri, groups, model_version="
+          "version, block_number=block, base_model=base_model)\n        if in_cloud:", "        if in_cloud:",
+          f"{COMMANDS}::test_what_the_state_machine_would_refuse_is_told_before_it_starts"),
     Guard("a group once", "subnetctl/experts.py", "codec.decode(path.read_bytes(), refuse_duplicates=True)",
           "codec.decode(path.read_bytes())", f"{COMMANDS}::test_a_group_that_is_named_twice_is_no_assignment"),
     Guard("which shard is broken", "subnetctl/experts_transfer.py", 'raise tensors.BrokenFile(f"{file}: {error}") from None',

@@ -93,6 +93,13 @@ def test_a_block_that_the_chain_has_not_is_refused_where_the_chain_is_a_real_one
     assert ("above the chain's newest one, 1220" in said) == (block == 1246)
 
 
+def test_who_is_no_terminal_gets_no_bar(run: Run, world: World, tmp_path: Path, tiny: models.Model) -> None:
+    (tmp_path / "m.safetensors").write_bytes(tiny.raw)
+    (tmp_path / "a.json").write_text(json.dumps(models.ASSIGNMENT))
+
+    assert publish(run, tmp_path / "m.safetensors", tmp_path / "a.json") == (0, "")
+
+
 def test_what_the_state_machine_would_refuse_is_told_before_it_starts(
     run: Run, served: World, tmp_path: Path, tiny: models.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
