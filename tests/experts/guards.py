@@ -232,7 +232,7 @@ ROUNDS = [
             "rounds:test_a_round_without_a_better_checkpoint_changes_nothing"),
     experts("tasks_rounds", "reasons are printable", "printable(text, _LONGEST_REASON)", "text[:_LONGEST_REASON]",
             "submissions:test_a_reason_holds_nothing_that_a_terminal_would_obey"),
-    experts("tasks_rounds", "reasons are short", "in text[:_LONGEST_REASON])", "in text)",
+    experts("tasks_rounds", "reasons are short", "printable(text, _LONGEST_REASON)", "printable(text, 10**9)",
             "submissions:test_a_reason_holds_nothing_that_a_terminal_would_obey"),
     experts("tasks_rounds", "the newest counts", 'if latest not in {None, item["submission_id"]}:', "if False:",
             "submissions:test_a_newer_submission_takes_the_older_one_s_place"),
