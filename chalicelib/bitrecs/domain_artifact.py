@@ -19,6 +19,7 @@ MAX_NODES = 5_000
 MAX_FEWSHOTS = 64
 MAX_FEWSHOT_CHARACTERS = 8_192
 MAX_LIST = 64
+MAX_MODEL_CHARACTERS = 200  # it stands in every list
 _MAX_REASON = 200
 _MAX_NAME = 40
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -146,6 +147,8 @@ def _artifact(data: dict[str, Any]) -> Artifact:
         for name in ("name", "status", "miner_hotkey", "provider", "model", "system_prompt_template",
                      "user_prompt_template")
     }  # fmt: skip
+    if len(texts["model"]) > MAX_MODEL_CHARACTERS:
+        raise BadYaml(f"model: is longer than {MAX_MODEL_CHARACTERS} characters")
     return Artifact(
         **texts,
         version_num=_whole(_required(data, "version_num"), "version_num"),

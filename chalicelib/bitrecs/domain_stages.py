@@ -156,14 +156,15 @@ def kept_of(update: RunUpdate) -> dict[str, Any]:
 
 
 def cut(text: str, most: int) -> str:
-    """As much of a text as fits into so many bytes of JSON."""
+    """As much of a text as fits into so many bytes of an answer."""
     while (size := _size(text)) > most:
         text = text[: len(text) * most // size]
     return text
 
 
 def _size(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode())
+    """As Lambda counts an answer: it quotes our JSON once more, in ASCII."""
+    return len(json.dumps(json.dumps(value, ensure_ascii=False)))
 
 
 def platform_error(state: str) -> int:

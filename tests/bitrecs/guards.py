@@ -147,6 +147,10 @@ GUARDS = [
     bitrecs(
         "domain_stages", "one state at a time", 'wanted not in {RUN_ORDER[forward], "error"}', "False", "evaluation"
     ),
+    bitrecs("domain_artifact", "short models", 'if len(texts["model"]) > MAX_MODEL_CHARACTERS:', "if False:", "policy"),
+    bitrecs(
+        "domain_stages", "as Lambda counts", "json.dumps(json.dumps(value, ensure_ascii=False))", "str(value)", "limits"
+    ),
     bitrecs("domain_stages", "results have a ceiling", '_size(found.get("test_results")) > MOST', "0 > MOST", "limits"),
     bitrecs(
         "tasks_sessions", "a session's age", "<= settings.validator_heartbeat_timeout_seconds", "<= 10**9", "evaluation"

@@ -117,6 +117,7 @@ def test_each_rule_has_its_own_words(changes: dict[str, Any], text: str) -> None
             {"fewshot_examples": [{"role": "user", "content": f"x{number}"} for number in range(65)]},
             "fewshot_examples: holds more than 64 examples",
         ),
+        ({"model": "x" * 201}, "model: is longer than 200 characters"),
         ({"fewshot_examples": [{"role": "god", "content": "x"}]}, "fewshot_examples[0].role: must be one of"),
         ({"fewshot_examples": [{"role": "user", "content": "x" * 8193}]}, "fewshot_examples[0].content: is longer"),
         ({"eval_scores": {"x": "high"}}, "eval_scores.x: must be a number"),
