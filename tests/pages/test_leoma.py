@@ -81,6 +81,29 @@ def test_ranks_tasks_and_verdicts(page: Page, judged: None, base_url: str) -> No
     assert page.flaws("leoma") == []
 
 
+def test_a_late_answer_about_another_miner_is_not_shown(page: Page, judged: None, base_url: str) -> None:
+    page.open("about:blank")
+    page.open(base_url + "/leoma/dashboard")
+    page.wait_for("document.querySelectorAll('#ranks tbody tr').length === 3")
+    page.evaluate(
+        """
+        const fetched = window.fetch;
+        window.fetch = async (...given) => {
+          if (given[0].endsWith("/tasks") && !window.go) await new Promise((go) => window.go = go);
+          return fetched(...given);
+        };
+        document.querySelectorAll('#ranks tbody button.plain')[0].click()
+        """
+    )
+    page.evaluate("document.querySelectorAll('#ranks tbody button.plain')[1].click()")
+    page.wait_for("document.querySelectorAll('#miner .tasks button').length === 10")
+    shown = page.text("#miner")
+    page.evaluate("window.go()")
+    page.evaluate("new Promise((done) => setTimeout(done, 300))")
+
+    assert page.text("#miner") == shown
+
+
 def test_a_long_model_name_leaves_the_other_rows_in_sight(page: Page, judged: None, base_url: str) -> None:
     names = {1: f"leoma{'x' * 1000}{miner(1)}"}
     held = [commitment(miner(n), 100 + n, model_name=names.get(n, f"acme/leoma-{miner(n)}")) for n in (1, 2, 3)]

@@ -74,12 +74,14 @@ async function choose(hotkey, task) {
 }
 
 async function showMiner() {
-  try {
-    view.tasks = await getJson(`miners/${view.miner}/tasks`);
-  } catch (error) {
-    fill("#miner", el("p", { class: "empty card" }, `The tasks could not be read: ${error.message}`));
+  const asked = view.miner;
+  const found = await getJson(`miners/${asked}/tasks`).catch((error) => error);
+  if (asked !== view.miner) return;
+  if (found instanceof Error) {
+    fill("#miner", el("p", { class: "empty card" }, `The tasks could not be read: ${found.message}`));
     return;
   }
+  view.tasks = found;
   drawTasks();
 }
 
