@@ -136,7 +136,7 @@ def _miner(is_it: Callable[[Miner], bool]) -> Miner:
 
 @api.get("/miners/{miner_hotkey}/tasks", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def tasks_of_miner(miner_hotkey: str) -> list[MinerTask]:
-    """Every task of a miner with its verdict under the stakes of now, newest first."""
+    """Every task of a miner with its verdict as stakes are now, newest first; `X-Truncated` beyond fifty thousand."""
     return fitting(routes_samples.tasks_of_miner(ss58(miner_hotkey)))
 
 
@@ -265,7 +265,7 @@ def latest_task() -> LatestTask:
 
 @api.get("/tasks", fresh_for=caching.BLOCK, refusals=_NOT_AN_ADDRESS)
 def tasks(query: MinerTasksQuery) -> list[MinerTask]:
-    """Every task of a miner with its verdict under the stakes of now, newest first."""
+    """Every task of a miner with its verdict as stakes are now, newest first; `X-Truncated` beyond fifty thousand."""
     return fitting(routes_samples.tasks_of_miner(ss58(query.miner_hotkey)))
 
 
