@@ -25,9 +25,9 @@ the job that turns batches into task sheets; a key's `{task}` is the padded task
 | 18 | a miner's tasks                       | M#{miner}                        | <= 1 fold   | 1 query               |
 | 19 | F: who wrote how much                 | WRITER                           | strong      | 1 query               |
 | 20 | F: a task's sheets                    | T#{task}                         | strong      | 1 query               |
-| 21 | F: move task sheets and totals        | T#{task}/#, TOTALS/{validator}   | conditional | 1 transaction (<= 80) |
+| 21 | F: move task sheets and totals        | T#{task}/#, TOTALS/{validator}   | conditional | 1 transaction (<= 72) |
 | 22 | F: every validator's totals           | TOTALS                           | strong      | 1 query               |
-| 23 | F: results that are still due         | DUE                              | strong      | 1 query               |
+| 23 | F: results that are still due         | DUE                              | strong      | 1 query, 1 write each |
 | 24 | validators of the last sync           | VAL                              | strong      | 1 query               |
 | 25 | a remembered look-up                  | LOOKUP#{kind}/{name}             | strong      | 1 get                 |
 | 26 | one run at a time                     | LOCK/{name}                      | conditional | 1 write               |

@@ -66,13 +66,10 @@ def task_rows(task_key: str) -> tuple[Item | None, dict[str, Item]]:
     return rows.pop(ALL_VOTERS, None), rows
 
 
-def move_tasks(
-    tasks: Mapping[str, tuple[str, Item]], totals: Mapping[str, tuple[str, Item]], due: Iterable[tuple[str, str]]
-) -> None:
+def move_tasks(tasks: Mapping[str, tuple[str, Item]], totals: Mapping[str, tuple[str, Item]]) -> None:
     """21: task sheets and the totals that follow from them, at once: nothing counts twice after a crash."""
     writes = [replacing(f"T#{key}", ALL_VOTERS, known, fields) for key, (known, fields) in tasks.items()]
     writes += [replacing("TOTALS", validator, known, fields) for validator, (known, fields) in totals.items()]
-    writes += [table.putting({"pk": "DUE", "sk": f"{key}#{validator}"}) for key, validator in due]
     transact(writes)
 
 
@@ -84,6 +81,11 @@ def totals() -> dict[str, Item]:
 def totals_of(validators: Sequence[str]) -> dict[str, Item | None]:
     """22: the totals of some."""
     return dict(zip(validators, get_many([(table, "TOTALS", name) for name in validators]), strict=True))
+
+
+def note_results_due(due: Iterable[tuple[str, str]]) -> None:
+    """23"""
+    table.put_many({"pk": "DUE", "sk": f"{key}#{validator}"} for key, validator in due)
 
 
 def results_due() -> list[tuple[str, str]]:

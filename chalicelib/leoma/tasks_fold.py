@@ -22,6 +22,8 @@ from .contracts_sheets import Sheet, TaskSheet, Totals, Vote, Votes
 
 LOCK_SECONDS = 120
 _WAIT_FOR_A_BATCH_SECONDS = 60
+VOTERS_PER_TRANSACTION = 64
+LARGEST_BODY = 390_000
 _TASKS_PER_TRANSACTION = 8
 _MOST_OPEN_TASKS = 16
 _KEPT_OPEN_TASKS = 8
@@ -68,7 +70,8 @@ def _fold() -> None:
     now = clock.now()
     arrived: set[tuple[str, int]] = set()
     for first in range(0, len(touched), _TASKS_PER_TRANSACTION):
-        _fold_tasks(touched[first : first + _TASKS_PER_TRANSACTION], arrived)
+        while _fold_tasks(touched[first : first + _TASKS_PER_TRANSACTION], arrived):
+            pass  # more voters than one transaction takes
     _settle_old()
     memory.seen = written
     memory.waiting = _still_waiting(memory.waiting, numbers, arrived, now)
@@ -109,12 +112,15 @@ def _still_waiting(
     return waiting
 
 
-def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
-    """Bring some task sheets up to their sheets, with the totals that follow, in one transaction.
+def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> bool:
+    """Bring some task sheets up to their sheets, with the totals that follow, in one transaction; whether voters are
+    left for another.
 
     That a sheet differs from its task sheet is what tells that work is left: whatever else follows from the difference
     is written before it goes away.
     """
+    voters: set[str] = set()
+    left = False
     tasks: dict[str, tuple[str, store.Item]] = {}
     changed: dict[Change, Sheet] = {}
     steps: dict[Change, tuple[Votes, Votes]] = {}
@@ -123,19 +129,33 @@ def _fold_tasks(keys: Sequence[str], arrived: set[tuple[str, int]]) -> None:
         before = contracts_sheets.task_of(folded)
         now = {validator: contracts_sheets.sheet_of(item) for validator, item in rows.items()}
         arrived |= {(validator, commit.number) for validator, sheet in now.items() for commit in sheet.commits}
-        moved = {v: sheet for v, sheet in now.items() if before.voters.get(v) != sheet.votes}
+        differing = [v for v, sheet in now.items() if before.voters.get(v) != sheet.votes]
+        moved = {v: now[v] for v in _with_room(differing, voters)}
+        left = left or len(moved) < len(differing)
         if not moved:
             continue
+        after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
+        fields = contracts_sheets.task_fields(after)
+        if len(fields["body"]) > LARGEST_BODY:
+            telemetry.log("a task has more votes than can be kept", system="leoma", task=key, voters=len(after.voters))
+            continue
+        tasks[key] = (before.version, fields)
+        voters |= moved.keys()
         steps |= {(key, v): (before.voters.get(v, {}), sheet.votes) for v, sheet in moved.items()}
         changed |= {(key, v): sheet for v, sheet in moved.items()}
-        after = TaskSheet(before.voters | {v: sheet.votes for v, sheet in moved.items()}, clock.new_hex(6))
-        tasks[key] = (before.version, contracts_sheets.task_fields(after))
-    if not tasks:
-        return
-    due = _write_results(changed)
-    _show(changed)
-    _show_by_name(steps)
-    store_jobs.move_tasks(tasks, _moved_totals(steps), due)
+    if tasks:
+        store_jobs.note_results_due(_write_results(changed))
+        _show(changed)
+        _show_by_name(steps)
+        store_jobs.move_tasks(tasks, _moved_totals(steps))
+    return left and bool(tasks)
+
+
+def _with_room(validators: Sequence[str], voters: set[str]) -> list[str]:
+    """Those whose totals the transaction has room for, besides the ones that it holds already."""
+    new = [name for name in validators if name not in voters]
+    left_out = set(new[VOTERS_PER_TRANSACTION - len(voters) :])
+    return [name for name in validators if name not in left_out]
 
 
 def _moved_totals(steps: Mapping[Change, tuple[Votes, Votes]]) -> dict[str, tuple[str, store.Item]]:
@@ -154,8 +174,14 @@ def _moved_totals(steps: Mapping[Change, tuple[Votes, Votes]]) -> dict[str, tupl
 
 
 def _write_results(changed: Mapping[Change, Sheet]) -> list[Change]:
-    """Put each changed result object; answers those that could not be written and are due."""
-    return [change for change, sheet in changed.items() if not _write_result(*change, sheet)]
+    """Put each changed result object; answers those that are due, from the first that could not be written: storage
+    that hangs would hold up the votes.
+    """
+    due: list[Change] = []
+    for change, sheet in changed.items():
+        if due or not _write_result(*change, sheet):
+            due.append(change)
+    return due
 
 
 def _write_result(key: str, validator: str, sheet: Sheet) -> bool:
@@ -187,8 +213,9 @@ def _result_object(validator: str, sheet: Sheet) -> bytes:
 def _retry_results() -> None:
     for key, validator in store_jobs.results_due():
         sheet = contracts_sheets.sheet_of(store.sheet(validator, key))
-        if _write_result(key, validator, sheet):
-            store_jobs.result_written(key, validator)
+        if not _write_result(key, validator, sheet):
+            return
+        store_jobs.result_written(key, validator)
 
 
 # --- recent samples, miners' tasks

@@ -14,7 +14,7 @@ from tests.harness.budget import counted
 from tests.harness.client import Client
 from tests.harness.wallets import wallet
 
-from .world import ADMIN, ALICE, BOB, NOW, get, miner, post, publish, sample, send, signed, subnet, sync, vote
+from .world import ADMIN, ALICE, BOB, CAROL, NOW, get, miner, post, publish, sample, send, signed, subnet, sync, vote
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -122,6 +122,32 @@ def test_a5_totals_are_bounded_and_still_count_everything(client: Client, monkey
     tasks.rank({}, None)
 
     assert get(client, "/scores/stats").json["total_samples"] == 10
+
+
+def test_a5_a_task_with_more_votes_than_an_item_holds_holds_up_no_other(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, ALICE, [sample(7, miner(n)) for n in range(100, 200)])
+    send(client, BOB, [sample(7, miner(1)), sample(8, miner(1))])
+    monkeypatch.setattr(tasks_fold, "LARGEST_BODY", 1000)
+    tasks_fold.fold()
+
+    assert [task["task_id"] for task in get(client, f"/tasks?miner_hotkey={miner(1)}").json] == [8]
+
+
+def test_more_voters_than_a_transaction_takes_are_folded_in_several(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_fold, "VOTERS_PER_TRANSACTION", 2)
+    for who in (ALICE, BOB, CAROL):
+        send(client, who, [sample(7, miner(1)), sample(8, miner(1))])
+    with counted() as spent:
+        tasks_fold.fold()
+
+    assert spent.calls["dynamodb:TransactWriteItems"] == 2 * 2, "each time the lists and what they are made of"
+    for key in ("0000000007", "0000000008"):
+        assert len(contracts_sheets.task_of(store_jobs.task_rows(key)[0]).voters) == 3
+    assert tasks_fold.samples_stored(store_jobs.totals().values()) == 6
 
 
 def test_a6_history_is_closed_and_its_first_samples_welcome(client: Client) -> None:

@@ -14,8 +14,9 @@ from chalicelib.kernel.blobs import Bucket
 from chalicelib.kernel.errors import Unavailable
 from chalicelib.leoma import store_jobs, tasks_fold
 from tests.harness.client import Client
+from tests.harness.wallets import wallet
 
-from .world import ALICE, miner, sample, send
+from .world import ALICE, get, miner, sample, send, subnet, sync
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -48,6 +49,33 @@ def test_48_a_result_that_cannot_be_written_is_written_later(client: Client, mon
 
     assert [line["hotkey"] for line in result(7)["data"]] == [miner(1)]
     assert store_jobs.results_due() == []
+
+
+def test_48_storage_that_stays_away_is_asked_once_and_holds_up_no_vote(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More results are due than a transaction takes writes, as after a pause of the fold."""
+    validators = [wallet(f"validator-{number}") for number in range(13)]
+    sync(subnet(stakes=dict.fromkeys(validators, 100_000)), 1001)
+    asked = []
+
+    def down(*given: object, **_: object) -> None:
+        asked.append(given)
+        raise Unavailable("down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Bucket, "put", down)
+        for validator in validators:
+            assert send(client, validator, [sample(task, miner(1)) for task in range(1, 9)]).status == 200
+        asked.clear()
+        tasks_fold.fold()
+        assert (len(asked), len(store_jobs.results_due())) == (1, 13 * 8)
+        tasks_fold.fold()
+        assert (len(asked), len(get(client, f"/tasks?miner_hotkey={miner(1)}").json)) == (2, 8)
+    tasks_fold.fold()
+
+    assert store_jobs.results_due() == []
+    assert [line["hotkey"] for line in result(8, validators[12].hotkey)["data"]] == [miner(1)]
 
 
 def test_49_a_result_holds_every_miner_and_the_last_signature(client: Client) -> None:
