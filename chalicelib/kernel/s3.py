@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import io
+from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from botocore.awsrequest import AWSPreparedRequest, HeadersDict
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.parsers import RestXMLParser
 from botocore.utils import parse_timestamp
 
@@ -69,7 +70,7 @@ class ObjectCalls(ShortRoad):
         if model.has_streaming_output and received.status < FIRST_ERROR and isinstance(body, bytes):
             body = io.BytesIO(body)
         answer = {
-            "headers": HeadersDict(received.headers),
+            "headers": _Headers((name.lower(), value) for name, value in received.headers.items()),
             "status_code": received.status,
             "body": body,
             "context": {"operation_name": model.name},
@@ -81,12 +82,30 @@ class ObjectCalls(ShortRoad):
         return answer["status_code"], parsed | more
 
 
+class _Headers(dict[str, str]):
+    """Lower-case names, asked for in any case; botocore's own makes an object of each name and of each question."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).lower())
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
 def _moment(text: str) -> dt.datetime:
-    """The form that nearly all are in; botocore's way to any other costs as much as all the rest of an answer."""
-    try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError:
-        return parse_timestamp(text)  # type: ignore[no-any-return]
+    """The forms of bodies and of headers; botocore's way to any other costs as much as all the rest of an answer."""
+    for read in (dt.datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return parse_timestamp(text)  # type: ignore[no-any-return]
 
 
 @functools.lru_cache(maxsize=64)

@@ -40,7 +40,7 @@ def test_an_object_is_one_signed_request(stub: Stub) -> None:
     assert b"SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date;x-amz-meta-of, " in head
 
 
-@pytest.mark.parametrize("moment", [b"Sat, 28 Nov 2026 00:00:00 GMT", b"2026-11-28T00:00:00.000Z"])
+@pytest.mark.parametrize("moment", [b"Sat, 28 Nov 2026 00:00:00 GMT", b"2026-11-28T00:00:00.000Z", b"1795824000"])
 def test_a_head_tells_of_a_body_that_does_not_come(stub: Stub, moment: bytes) -> None:
     stub.answers = [HEADERS % (1000, moment), (404, b"")]
     found = BUCKET.head("a")
@@ -48,6 +48,13 @@ def test_a_head_tells_of_a_body_that_does_not_come(stub: Stub, moment: bytes) ->
     assert (found["ContentLength"], found["ETag"], found["Metadata"]) == (1000, '"e"', {"of": "two"})
     assert found["LastModified"].isoformat() == "2026-11-28T00:00:00+00:00"
     assert BUCKET.head("a") is None
+
+
+def test_an_end_that_is_no_date_is_told_as_it_came(stub: Stub) -> None:
+    stub.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nEXPIRES: never\r\n\r\n"]
+    found = BUCKET.head("a")
+    assert found is not None
+    assert (found["ExpiresString"], "Expires" in found) == ("never", False)
 
 
 def test_parts_are_copied_inside_storage(stub: Stub) -> None:
