@@ -52,7 +52,7 @@ def rank() -> None:
     cloud.connect()
     outcome = flows.invoke("leoma-rank", {})
     ranked = outcome["ranked"]
-    human = "another run did it" if ranked is None else f"{ranked} miners ranked"
+    human = "another run did it" if ranked is None else f"{_counted(ranked, 'miner')} ranked"
     terminal.result(outcome, human=human)
 
 
@@ -74,7 +74,7 @@ def submit(
             batch = samples[first : first + _BATCH_LIMIT]
             stored += leoma.submit(batch)
             advance(len(batch))
-    terminal.result(stored, human=f"{len(stored)} samples stored")
+    terminal.result(stored, human=f"{_counted(len(stored), 'sample')} stored")
 
 
 @app.command()
@@ -98,6 +98,12 @@ def watch(
             except (api.Refused, OSError) as error:
                 table.caption = Text(f"not fresh: {error}")
             live.update(table)
+    if not terminal.results.is_terminal:
+        terminal.results.print()  # the last table is written there without the end of its line
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -102,6 +102,7 @@ def test_a_watch_outlives_an_api_that_is_silent_for_a_while(
     assert DAVE[:36] in shown
     assert "…" not in shown
     assert "not fresh: no answer from x" in shown
+    assert shown.endswith("\n")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", "[1]"])
